@@ -1,0 +1,155 @@
+"""The contract that every image driver keeps.
+
+A node is a fixed number of bytes that can be read and written at any offset. Calls block, may come
+from any thread at once, have no seek position, and do all or raise ``BlockIOError``.
+"""
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class ExtentKind(enum.Enum):
+    """What a node knows about a range without reading it."""
+
+    DATA = "data"
+    """Bytes are stored in this node."""
+    ZERO = "zero"
+    """Reads as zeroes, and this node says so itself."""
+    UNALLOCATED = "unallocated"
+    """This node says nothing: the backing node decides, or zeroes where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of one kind: ``length`` bytes from ``offset``, both guest bytes of the node."""
+
+    offset: int
+    length: int
+    kind: ExtentKind
+
+    @property
+    def end(self) -> int:
+        """First byte behind the run."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLimits:
+    """What a node asks for and what it can do. All lengths in bytes.
+
+    Attributes:
+        request_alignment: offsets and lengths of fast requests are multiples of it. The node
+            accepts every other request as well, by reading and writing around it.
+        cluster_size: unit of allocation, or 0 where the format has none.
+        can_zero: ``write_zeroes`` is much cheaper than writing zeroes.
+        can_discard: ``discard`` gives storage back.
+        max_transfer: longest useful single request, or 0 for no limit.
+    """
+
+    request_alignment: int = 1
+    cluster_size: int = 0
+    can_zero: bool = False
+    can_discard: bool = False
+    max_transfer: int = 0
+
+
+class BlockNode(ABC):
+    """An open image.
+
+    Attributes:
+        name: what a person would recognise it by, such as its path or URI.
+        node_name: its name among nodes, for QMP; may be empty.
+        driver: QEMU's name of the driver: ``file``, ``raw``, ``nbd``, ...
+        size: length in bytes; fixed while the node is open.
+        read_only: every changing request is refused with EPERM when true.
+        limits: see ``BlockLimits``.
+        backing: the node that holds what this one leaves unallocated, if any.
+
+    Concurrency: every method may be called from any thread, also while others run. Requests that
+    overlap while one of them writes have an undefined order, as on a disk.
+    """
+
+    name: str = ""
+    node_name: str = ""
+    driver: str = ""
+    size: int
+    read_only: bool = False
+    limits: BlockLimits = BlockLimits()
+    backing: "BlockNode | None" = None
+
+    @abstractmethod
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
+        """Fill ``buffer`` with the ``len(buffer)`` bytes from ``offset``.
+
+        Raises:
+            BlockIOError: nothing is promised about the content of ``buffer``.
+        """
+
+    @abstractmethod
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write all of ``data`` at ``offset``.
+
+        Raises:
+            BlockIOError: any part of the range may hold old, new or no defined bytes.
+        """
+
+    @abstractmethod
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True) -> None:
+        """Make the range read as zeroes, with storage given back where that is allowed and can be.
+
+        Raises:
+            BlockIOError: as for ``write``.
+        """
+
+    @abstractmethod
+    def discard(self, offset: int, length: int) -> None:
+        """Say that the content is no longer needed. It may read as anything afterwards.
+
+        A node that cannot discard does nothing. For content that must read as zeroes use
+        ``write_zeroes``.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Return only when every finished write is on stable storage."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything. Idempotent. No other call may be running or follow."""
+
+    def extents(self, offset: int, length: int) -> list[Extent]:
+        """Tell what is known about a range, as adjacent runs that cover it exactly.
+
+        Never claims zeroes that may be data. May be one run of DATA where nothing is known.
+        Neighbouring runs may be of the same kind.
+
+        Raises:
+            BlockIOError: with operation ``extents``.
+        """
+        return [Extent(offset, length, ExtentKind.DATA)] if length else []
+
+    def cancel_in_flight(self) -> None:  # noqa: B027 - most nodes have nothing to give up
+        """Make requests that hang return soon with ``RequestCancelled``, where that is possible."""
+
+
+def chain_extents(node: BlockNode, offset: int, length: int) -> Iterator[Extent]:
+    """Yield what a guest reads in a range, the whole backing chain seen: runs of DATA or ZERO.
+
+    Raises:
+        BlockIOError: from any node of the chain.
+    """
+    for run in node.extents(offset, length):
+        if run.kind is not ExtentKind.UNALLOCATED:
+            yield run
+        elif node.backing is None or run.offset >= node.backing.size:
+            yield Extent(run.offset, run.length, ExtentKind.ZERO)
+        else:
+            below = min(run.end, node.backing.size) - run.offset
+            yield from chain_extents(node.backing, run.offset, below)
+            if below < run.length:  # an overlay longer than its backing reads zeroes there
+                yield Extent(run.offset + below, run.length - below, ExtentKind.ZERO)
