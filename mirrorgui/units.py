@@ -34,7 +34,7 @@ def parse_size(text: str) -> int:
         return int(number) * unit
     whole, _, fraction = number.partition(".")
     scaled = int(whole + fraction) * unit
-    size, rest = divmod(abs(scaled), 10 ** len(fraction))
+    size, rest = divmod(abs(scaled), int(10 ** len(fraction)))
     if rest and unit == 1:
         raise ValueError(f"'{text}' is not a whole number of bytes")
     return -size if scaled < 0 else size

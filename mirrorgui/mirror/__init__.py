@@ -1,0 +1,1 @@
+"""The mirror job. asyncio, no Qt; knows images only by the contract of ``block.node``."""
