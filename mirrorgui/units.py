@@ -13,7 +13,7 @@ _SIZE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", re.IGNORECAS
 
 
 def parse_size(text: str) -> int:
-    """Read a size with an optional suffix, as qemu-img does: ``64K``, ``1.5G``, ``10 MiB``, ``512``.
+    """Read a size with an optional suffix, as qemu-img does: ``64K``, ``1.5G``, ``10 MiB``.
 
     Args:
         text: digits, and one of K, M, G, T, P (powers of 1024), upper or lower case; ``iB`` and

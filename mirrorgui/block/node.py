@@ -49,6 +49,8 @@ class BlockLimits:
         can_zero: ``write_zeroes`` is much cheaper than writing zeroes.
         can_discard: ``discard`` gives storage back.
         max_transfer: longest useful single request, or 0 for no limit.
+        latency_bound: a request mostly waits for something other than this machine's processors,
+            so many should be in flight at once (a network).
     """
 
     request_alignment: int = 1
@@ -56,6 +58,7 @@ class BlockLimits:
     can_zero: bool = False
     can_discard: bool = False
     max_transfer: int = 0
+    latency_bound: bool = False
 
 
 class BlockNode(ABC):

@@ -1,0 +1,108 @@
+"""Claiming a range of bytes: the only way in which operations exclude each other.
+
+A claim is taken whole or not at all, and who waits holds nothing, so no circle of waiters can form:
+every deadlock in the history of QEMU's mirror sat in operations that waited while others waited
+for them.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(eq=False, slots=True)
+class Claim:
+    """A claimed range of bytes, held until it is given to ``RangeLock.release``."""
+
+    offset: int
+    length: int
+    guest: bool = False
+
+    @property
+    def end(self) -> int:
+        """First byte behind the range."""
+        return self.offset + self.length
+
+
+class RangeLock:
+    """Exclusive claims on byte ranges, for the job (which never waits) and guest threads (which do).
+
+    The job is refused what a guest waits for: a guest is delayed by the copy that runs, never by
+    the next one. Claims are few (the operations in flight), so they are searched one by one.
+    """
+
+    def __init__(self, on_guest_release: Callable[[], None] = lambda: None) -> None:
+        """Create it; ``on_guest_release`` is called, from any thread, when a guest's claim ends."""
+        self._changed = threading.Condition(threading.Lock())
+        self._held: list[Claim] = []
+        self._waiting: list[Claim] = []
+        self._on_guest_release = on_guest_release
+
+    def claim_prefix(self, offset: int, length: int, alignment: int) -> Claim | None:
+        """Claim the free beginning of a range, in whole multiples of ``alignment``; never waits.
+
+        Returns:
+            The claim, shorter than asked where something is in the way; None when nothing is free
+            at ``offset``.
+        """
+        with self._changed:
+            end = offset + length
+            free = end
+            for others in (self._held, self._waiting):
+                for other in others:
+                    if other.offset < free and offset < other.offset + other.length:
+                        free = other.offset
+                        if free <= offset:
+                            return None
+            if free < end:
+                length = (free - offset) // alignment * alignment
+                if not length:
+                    return None
+            claim = Claim(offset, length)
+            self._held.append(claim)
+            return claim
+
+    @contextmanager
+    def guest_claim(self, offset: int, length: int) -> Iterator[Claim]:
+        """Hold a range while a guest's write goes to both images; waits until all of it is free."""
+        claim = Claim(offset, length, guest=True)
+        with self._changed:
+            if self._conflicts(claim):
+                self._waiting.append(claim)
+                try:
+                    while self._conflicts(claim):
+                        self._changed.wait()
+                finally:
+                    self._waiting.remove(claim)
+            self._held.append(claim)
+        try:
+            yield claim
+        finally:
+            self.release(claim)
+
+    def _conflicts(self, claim: Claim) -> bool:
+        end = claim.offset + claim.length
+        return any(
+            other.offset < end and claim.offset < other.offset + other.length
+            for other in self._held
+        )
+
+    def release(self, claim: Claim) -> None:
+        """Give a claim back and wake whoever waits for a part of it."""
+        with self._changed:
+            self._held.remove(claim)
+            if self._waiting:
+                self._changed.notify_all()
+        if claim.guest:
+            self._on_guest_release()
+
+    def held(self) -> tuple[Claim, ...]:
+        """Return the claims held at this moment."""
+        with self._changed:
+            return tuple(self._held)
+
+    @property
+    def waiting(self) -> int:
+        """Number of guest threads that wait."""
+        return len(self._waiting)
