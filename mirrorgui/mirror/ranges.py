@@ -26,7 +26,7 @@ class Claim:
 
 
 class RangeLock:
-    """Exclusive claims on byte ranges, for the job (which never waits) and guest threads (which do).
+    """Exclusive claims on byte ranges: the job never waits for one, guest threads do.
 
     The job is refused what a guest waits for: a guest is delayed by the copy that runs, never by
     the next one. Claims are few (the operations in flight), so they are searched one by one.

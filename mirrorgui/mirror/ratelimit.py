@@ -1,16 +1,16 @@
 """The speed limit: smooth, changeable while it runs, and nothing to do with sleeping.
 
 Work is charged when it is issued. The next piece may start when the time that the charged bytes
-take at the limit has passed. Unused time is kept for ``CREDIT_NS`` only, so that a late wake-up does
-not lower the average and a rest does not turn into a burst: in any 100 ms no more than the limit's
-share for 100 ms + ``CREDIT_NS`` and one piece is issued.
+take at the limit has passed. Unused time is kept for ``CREDIT_NS`` only, so that a late wake-up
+does not lower the average and a rest does not turn into a burst: in any 100 ms no more than the
+limit's share for 100 ms + ``CREDIT_NS`` and one piece is issued.
 """
 
 import time
 from collections.abc import Callable
 
 CREDIT_NS = 25_000_000
-"""A quarter of the 100 ms in which smoothness is judged; timers of a busy window are late by less."""
+"""A quarter of the 100 ms in which smoothness is judged; timers are late by less."""
 
 PIECE_NS = 10_000_000
 """Pieces are kept to what the limit allows in this time, where granularity permits."""
