@@ -73,8 +73,10 @@ class CopyThreads(Generic[T]):
         self._queue: queue.SimpleQueue[Sequence[T] | _Call[Any] | None] = queue.SimpleQueue()
         self._mailbox = _Mailbox()
         self._recalled = threading.Event()
+        self._ended = [self._loop.create_future() for _ in range(count)]
         self._threads = [
-            threading.Thread(target=self._run, name=f"{name}-{number}") for number in range(count)
+            threading.Thread(target=self._run, args=(ended,), name=f"{name}-{number}")
+            for number, ended in enumerate(self._ended)
         ]
         for thread in self._threads:
             thread.start()
@@ -134,21 +136,20 @@ class CopyThreads(Generic[T]):
         """End the threads when all that was handed over is done; returns when they have ended."""
         for _ in self._threads:
             self._queue.put(None)
-        while any(thread.is_alive() for thread in self._threads):
-            await asyncio.sleep(0.002)
+        await asyncio.wait(self._ended)
         for thread in self._threads:
-            thread.join()
-        self._deliver()
+            thread.join()  # it posted its end as its last act
 
     # What runs in the threads.
 
-    def _run(self) -> None:
+    def _run(self, ended: asyncio.Future[None]) -> None:
         worker = self._make_worker()
         while (item := self._queue.get()) is not None:
             if isinstance(item, _Call):
                 self._run_call(item)
             else:
                 self._run_batch(worker, item)
+        self._post([(ended, None, None)])
 
     def _run_batch(self, worker: Callable[[T], Any], batch: Sequence[T]) -> None:
         done: list[Done[T]] = []

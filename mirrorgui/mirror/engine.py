@@ -1,0 +1,425 @@
+"""Background copying: which chunks next, how many at once, how fast. No life cycle, no policy.
+
+Everything here happens on the event loop's thread, between two awaits: choosing a range, claiming
+it, clearing its bits and handing it over is one step, so whoever looks never sees half of it.
+"""
+
+import asyncio
+import enum
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from mirrorgui.block.node import BlockNode
+from mirrorgui.errors import BlockIOError
+from mirrorgui.mirror.bitmap import DirtyBitmap
+from mirrorgui.mirror.copy import Copier, Moved
+from mirrorgui.mirror.failures import Failures
+from mirrorgui.mirror.options import MAX_IN_FLIGHT, operation_cap
+from mirrorgui.mirror.ranges import Claim, RangeLock
+from mirrorgui.mirror.ratelimit import RateLimit
+from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, OperationKind, OperationView, latency_bucket
+from mirrorgui.mirror.threads import CopyThreads, Done
+from mirrorgui.units import align_down
+
+logger = logging.getLogger(__name__)
+
+BATCH = 4
+"""Operations handed over at once: with 16 in flight, two threads work and two batches wait."""
+
+MAX_LOCAL_THREADS = 4
+"""More threads than this fight for the interpreter instead of copying."""
+
+REST_S = 0.1
+"""Once READY, a new pass begins this long after the last one: chunks that a guest writes all the
+time are copied ten times a second, not as often as the machine can. QEMU waits as long when idle."""
+
+MAX_TIMER_S = 0.5
+"""Timers are short, so that a cancelled one does not linger on an event loop made of Qt timers."""
+
+_SECOND_NS = 1_000_000_000
+
+R = TypeVar("R")
+
+
+class Stall(enum.Enum):
+    """Why no further operation was begun."""
+
+    FULL = "full"
+    """The limit of operations or of claimed bytes is reached."""
+    THROTTLED = "throttled"
+    """The speed limit says: later."""
+    CLEAN = "clean"
+    """Nothing is dirty."""
+    BUSY = "busy"
+    """All that is dirty is claimed by somebody."""
+    RESTING = "resting"
+    """READY, and the last pass has just begun."""
+    SUSPENDED = "suspended"
+    """Not now."""
+
+
+@dataclass(eq=False, slots=True)
+class Operation:
+    """A claimed range on its way."""
+
+    claim: Claim
+    started_ns: int
+
+    @property
+    def offset(self) -> int:
+        """First byte."""
+        return self.claim.offset
+
+    @property
+    def length(self) -> int:
+        """Number of bytes."""
+        return self.claim.length
+
+
+class EngineListener(Protocol):
+    """Who decides what the engine's news mean."""
+
+    def operation_failed(self, operation: Operation, error: BlockIOError) -> bool:
+        """An operation failed; its chunks are dirty again. True: try them later, not now."""
+
+    def engine_broken(self, error: BaseException) -> None:
+        """A copy thread raised what no driver may raise."""
+
+    def engine_changed(self) -> None:
+        """Operations ended or the state changed; called after new ones were begun."""
+
+
+def thread_count(asked: int, source: BlockNode, target: BlockNode) -> int:
+    """Return how many copy threads suit two nodes; ``asked`` wins unless it is 0."""
+    if asked:
+        return asked
+    if source.limits.latency_bound or target.limits.latency_bound:
+        return MAX_IN_FLIGHT
+    return min(os.cpu_count() or 1, MAX_LOCAL_THREADS)
+
+
+class CopyEngine:
+    """Copies dirty chunks from source to target until told to stop.
+
+    Attributes:
+        dirty: what is to be copied.
+        copied: what has been brought to the target at least once.
+        target_data: what of the target may hold something else than zeroes.
+        ranges: the exclusion between copies and write-blocking guests.
+        failures: places that failed.
+        limit: the speed limit.
+        done_bytes: total of bytes in finished operations.
+        copied_bytes, zeroed_bytes: the same by what was done.
+        latency: finished operations by duration.
+        urgent: guests are held: neither the speed limit nor a rest applies.
+        restful: READY and nobody waits: rest between passes.
+    """
+
+    def __init__(
+        self,
+        source: BlockNode,
+        target: BlockNode,
+        *,
+        granularity: int,
+        buf_size: int,
+        speed: int,
+        unmap: bool,
+        threads: int,
+        listener: EngineListener,
+    ) -> None:
+        size = source.size
+        self.source, self.target = source, target
+        self.granularity, self.buf_size = granularity, buf_size
+        self.dirty = DirtyBitmap(size, granularity)
+        self.copied = DirtyBitmap(size, granularity)
+        self.target_data = DirtyBitmap(size, granularity)
+        self.failures = Failures(size, granularity)
+        self.limit = RateLimit(speed)
+        self.ranges = RangeLock(self.kick)
+        self.done_bytes = self.copied_bytes = self.zeroed_bytes = 0
+        self.latency = [0] * LATENCY_BUCKETS
+        self.urgent = False
+        self.restful = False
+        self._cap = operation_cap(buf_size, granularity)
+        self._batch = BATCH
+        if source.limits.latency_bound or target.limits.latency_bound:
+            self._batch = 1  # waiting together would only make each wait for all
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._threads: CopyThreads[Operation] = CopyThreads(
+            thread_count(threads, source, target), lambda: self._worker(unmap), self._on_done
+        )
+        self._in_flight: set[Operation] = set()
+        self._claimed = 0
+        self._cursor = 0
+        self._pass_started = 0.0
+        self._suspended = True
+        self._stall = Stall.SUSPENDED
+        self._wants_kick = False
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
+
+    def _worker(self, unmap: bool) -> Callable[[Operation], Moved]:
+        """Return what one copy thread calls for each operation."""
+        copier = Copier(self.source, self.target, self.target_data, unmap=unmap)
+        return lambda operation: copier.copy(operation.offset, operation.length)
+
+    # Looks from outside.
+
+    @property
+    def stall(self) -> Stall:
+        """Why nothing more is being begun at the moment."""
+        return self._stall
+
+    @property
+    def in_flight(self) -> int:
+        """Number of operations in flight."""
+        return len(self._in_flight)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes in operations in flight."""
+        return self._claimed
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Bytes to copy, what was put aside after a failure included; not those in flight."""
+        return self.dirty.dirty_bytes + self.failures.deferred * self.granularity
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no operation is in flight."""
+        return not self._in_flight
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is dirty, put aside or in flight."""
+        return not self._in_flight and self.dirty.is_clean and not self.failures.deferred
+
+    def operations(self) -> tuple[OperationView, ...]:
+        """Return the operations in flight and the guests' writes to both images, oldest first."""
+        views = [OperationView(op.offset, op.length, op.started_ns) for op in self._in_flight]
+        views.extend(
+            OperationView(claim.offset, claim.length, time.monotonic_ns(), OperationKind.GUEST)
+            for claim in self.ranges.held()
+            if claim.guest
+        )
+        return tuple(sorted(views, key=lambda view: (view.started_ns, view.offset)))
+
+    # Control.
+
+    def suspend(self) -> None:
+        """Begin nothing more and take back what no thread has begun. In-flight I/O goes on."""
+        self._suspended = True
+        for operation in self._threads.recall():
+            self._undo(operation)
+        self._stall = Stall.SUSPENDED
+
+    def resume(self) -> None:
+        """Go on; what was put aside after a failure is tried at once."""
+        self._threads.allow()
+        self._suspended = False
+        self.retry_deferred()
+
+    def retry_deferred(self) -> None:
+        """Try what was put aside after a failure now."""
+        for chunk in self.failures.take_due(everything=True):
+            self.dirty.mark(chunk, 1)
+        self.pump()
+
+    def set_speed(self, speed: int) -> None:
+        """Change the limit; takes effect at once."""
+        self.limit.speed = speed
+        self.pump()
+
+    async def call(self, function: Callable[[], R]) -> R:
+        """Call something that blocks in a copy thread; awaited to its end also when cancelled."""
+        return await self._threads.call(function)
+
+    async def close(self) -> None:
+        """End the copy threads; returns when all of them have ended."""
+        self.suspend()
+        await self._threads.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def kick(self) -> None:
+        """Something may be there to do. From any thread; cheap when the engine works anyway."""
+        if self._wants_kick:
+            self._wants_kick = False
+            self._loop.call_soon_threadsafe(self._kicked)
+
+    def _kicked(self) -> None:
+        if self.restful and not self.urgent:
+            self._wake_in(REST_S)
+        else:
+            self.pump()
+
+    # The pump.
+
+    def pump(self) -> None:
+        """Begin as many operations as may be begun now."""
+        batch: list[Operation] = []
+        # Asked for before the bitmap is searched: a guest that marks after the search kicks.
+        self._wants_kick = True
+        while (operation := self._begin()) is not None:
+            batch.append(operation)
+            if len(batch) >= self._batch:
+                self._threads.submit(batch)
+                batch = []
+        if batch:
+            self._threads.submit(batch)
+        if self._stall in (Stall.FULL, Stall.SUSPENDED):
+            self._wants_kick = False
+        self._arm_timer()
+
+    def _begin(self) -> Operation | None:
+        """Choose, claim and clear one range; None with ``stall`` set when there is none for now."""
+        room = self.buf_size - self._claimed
+        if self._suspended:
+            self._stall = Stall.SUSPENDED
+        elif len(self._in_flight) >= MAX_IN_FLIGHT or room < self.granularity:
+            self._stall = Stall.FULL
+        elif not self.urgent and self.limit.delay_ns():
+            self._stall = Stall.THROTTLED
+        else:
+            claim = self._claim_next(min(self._piece(), align_down(room, self.granularity)))
+            if claim is not None:
+                return self._launch(claim)
+        return None
+
+    def _piece(self) -> int:
+        """Return the longest operation for now, in bytes."""
+        piece = self.limit.piece
+        if not piece or self.urgent:
+            return self._cap
+        return min(max(align_down(piece, self.granularity), self.granularity), self._cap)
+
+    def _claim_next(self, longest: int) -> Claim | None:
+        """Claim the next dirty run behind the cursor, wrapping around once."""
+        position, wrapped = self._cursor, False
+        found_any = False
+        while True:
+            run = self.dirty.next_run(position, longest)
+            if run is None or (wrapped and run[0] >= self._cursor):
+                if wrapped or not self._cursor:
+                    self._stall = Stall.BUSY if found_any else Stall.CLEAN
+                    return None
+                if self._must_rest():
+                    self._stall = Stall.RESTING
+                    return None
+                position, wrapped = 0, True
+                continue
+            found_any = True
+            offset, length = run
+            claim = self.ranges.claim_prefix(
+                offset, self._unsplit(offset, length), self.granularity
+            )
+            if claim is not None:
+                return claim
+            position = offset + self.granularity
+
+    def _must_rest(self) -> bool:
+        """At the end of a pass: say whether the next one has to wait, and begin it otherwise."""
+        now = self._loop.time()
+        if self.restful and not self.urgent and now - self._pass_started < REST_S:
+            return True
+        self._pass_started = now
+        self._cursor = 0
+        return False
+
+    def _unsplit(self, offset: int, length: int) -> int:
+        """Cut a run so that a chunk that failed before is tried alone."""
+        if self.failures.failed.is_clean:
+            return length
+        if self.failures.must_split(offset):
+            return min(length, self.granularity)
+        failed = self.failures.failed.next_dirty(offset)
+        return length if failed is None else min(length, failed - offset)
+
+    def _launch(self, claim: Claim) -> Operation:
+        # Clear before the read: a guest's write from now on marks the chunk again.
+        self.dirty.clear(claim.offset, claim.length)
+        operation = Operation(claim, time.monotonic_ns())
+        self._in_flight.add(operation)
+        self._claimed += claim.length
+        self._cursor = claim.end if claim.end < self.source.size else 0
+        if not self.urgent:
+            self.limit.charge(claim.length)
+        return operation
+
+    # The end of operations.
+
+    def _on_done(self, done: Sequence[Done[Operation]]) -> None:
+        for each in done:
+            if each.error is not None:
+                self._end_failed(each.work, each.error)
+            elif each.result is None:
+                self._undo(each.work)
+            else:
+                self._end_copied(each.work, each.result)
+        self.pump()
+        self._listener.engine_changed()
+
+    def _end_copied(self, operation: Operation, moved: Moved) -> None:
+        self._forget(operation)
+        self.copied.mark(operation.offset, operation.length)
+        self.failures.solved(operation.offset, operation.length)
+        self.done_bytes += operation.length
+        self.copied_bytes += moved.copied
+        self.zeroed_bytes += moved.zeroed
+        self.limit.refund(moved.zeroed)
+        self.latency[latency_bucket(time.monotonic_ns() - operation.started_ns)] += 1
+
+    def _end_failed(self, operation: Operation, error: BaseException) -> None:
+        self.dirty.mark(operation.offset, operation.length)
+        self._forget(operation)
+        if not isinstance(error, BlockIOError):
+            self._listener.engine_broken(error)
+            return
+        if self._listener.operation_failed(operation, error):
+            # Aside means: dirty, but not offered to the pump before its time.
+            self.dirty.clear(operation.offset, operation.length)
+
+    def _undo(self, operation: Operation) -> None:
+        """An operation was taken back before it began."""
+        self.dirty.mark(operation.offset, operation.length)
+        self._forget(operation)
+
+    def _forget(self, operation: Operation) -> None:
+        self._in_flight.remove(operation)
+        self._claimed -= operation.length
+        self.ranges.release(operation.claim)
+
+    # Timers.
+
+    def _arm_timer(self) -> None:
+        """See to it that the pump runs again when time alone allows more."""
+        if self._stall is Stall.THROTTLED:
+            self._wake_in(self.limit.delay_ns() / _SECOND_NS)
+        elif self._stall is Stall.RESTING:
+            self._wake_in(REST_S)
+        if self.failures.deferred and not self._suspended:
+            due_ns = self.failures.next_due_ns() or 0
+            self._wake_in((due_ns - time.monotonic_ns()) / _SECOND_NS)
+
+    def _wake_in(self, delay_s: float) -> None:
+        delay_s = min(max(delay_s, 0.001), MAX_TIMER_S)
+        due = self._loop.time() + delay_s
+        if self._timer is not None:
+            if self._timer_due <= due:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self._loop.call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        for chunk in self.failures.take_due():
+            self.dirty.mark(chunk, 1)
+        self.pump()
+        self._listener.engine_changed()

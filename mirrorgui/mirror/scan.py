@@ -1,0 +1,131 @@
+"""The beginning of a job: which chunks are to be copied, and what of the target must go.
+
+Guest writes are tracked before this starts, so a write that lands in a range already scanned marks
+its chunks like any other.
+"""
+
+import time
+from dataclasses import dataclass
+
+from mirrorgui.block.node import BlockNode, Extent, ExtentKind, chain_extents
+from mirrorgui.errors import BlockIOError
+from mirrorgui.mirror.bitmap import DirtyBitmap
+from mirrorgui.units import GiB, MiB
+
+MIN_STEP = 64 * MiB
+"""Asked at once where the map is dense: a fragmented gigabyte can be 100,000 extents."""
+
+MAX_STEP = 64 * GiB
+"""Asked at once across large holes."""
+
+ZERO_STEP = 1 * GiB
+"""Made zero at once on a target that does it cheaply."""
+
+TURN_S = 0.05
+"""A turn ends after this long, for progress, pause and cancel."""
+
+
+@dataclass(slots=True)
+class Scan:
+    """Marks what to copy, turn by turn. ``turn`` blocks and runs in a copy thread.
+
+    Attributes:
+        source, target: the images.
+        dirty: gets the chunks to copy.
+        target_data: gets the chunks of the target that may hold something else than zeroes.
+        top: copy only what the source itself holds, not what its backing chain does.
+        clean_target: whether what the source does not hold must read as zeroes on the target. Not
+            for ``top`` (the target has the backing file) and not when the target is known zero.
+        unmap: whether cleaning may give storage back.
+        done: bytes scanned.
+    """
+
+    source: BlockNode
+    target: BlockNode
+    dirty: DirtyBitmap
+    target_data: DirtyBitmap
+    top: bool
+    clean_target: bool
+    unmap: bool
+    done: int = 0
+    _step: int = MIN_STEP
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole source has been scanned."""
+        return self.done >= self.source.size
+
+    def turn(self) -> None:
+        """Scan on for a short while.
+
+        Raises:
+            BlockIOError: the source's map could not be read. The turn can be repeated.
+        """
+        deadline = time.monotonic() + TURN_S
+        while not self.finished:
+            self._scan_step()
+            if time.monotonic() >= deadline:
+                return
+
+    def _scan_step(self) -> None:
+        length = min(self._step, self.source.size - self.done)
+        runs = self._source_runs(self.done, length)
+        for run in runs:
+            if run.kind is ExtentKind.DATA:
+                self.dirty.mark(run.offset, run.length)
+                self._note_target(run.offset, run.length)
+            elif run.kind is ExtentKind.ZERO:
+                self._clean_target(run.offset, run.length)
+        self.done += length
+        self._step = min(self._step * 2, MAX_STEP) if len(runs) <= 2 else MIN_STEP
+
+    def _source_runs(self, offset: int, length: int) -> list[Extent]:
+        """Return DATA for what to copy and ZERO for what must be zero on the target."""
+        if not self.top:
+            return list(chain_extents(self.source, offset, length))
+        return [
+            # Zeroes of the top layer hide data of the layers below: they are copied.
+            run
+            if run.kind is ExtentKind.UNALLOCATED
+            else Extent(run.offset, run.length, ExtentKind.DATA)
+            for run in self.source.extents(offset, length)
+        ]
+
+    def _target_data_runs(self, offset: int, length: int) -> list[Extent]:
+        """Return where the target may hold something else than zeroes."""
+        if not self.clean_target and not self.top:
+            return []
+        try:
+            return [
+                run
+                for run in chain_extents(self.target, offset, length)
+                if run.kind is ExtentKind.DATA
+            ]
+        except BlockIOError:
+            return [Extent(offset, length, ExtentKind.DATA)]
+
+    def _note_target(self, offset: int, length: int) -> None:
+        for run in self._target_data_runs(offset, length):
+            self.target_data.mark(run.offset, run.length)
+
+    def _clean_target(self, offset: int, length: int) -> None:
+        """Remove what the target holds where the source has zeroes."""
+        if not self.clean_target:
+            return
+        for run in self._target_data_runs(offset, length):
+            if not self.target.limits.can_zero:
+                self._leave_to_copy(run.offset, run.length)
+                continue
+            for start in range(run.offset, run.end, ZERO_STEP):
+                self._zero(start, min(ZERO_STEP, run.end - start))
+
+    def _zero(self, offset: int, length: int) -> None:
+        try:
+            self.target.write_zeroes(offset, length, may_unmap=self.unmap)
+        except BlockIOError:
+            # The copy meets the error again, and there a policy decides.
+            self._leave_to_copy(offset, length)
+
+    def _leave_to_copy(self, offset: int, length: int) -> None:
+        self.target_data.mark(offset, length)
+        self.dirty.mark(offset, length)
