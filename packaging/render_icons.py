@@ -1,9 +1,9 @@
 """Render the application's icon into the PNG sizes that desktops ask for.
 
-Run it after a change of the drawing: ``QT_QPA_PLATFORM=offscreen .venv/bin/python
-packaging/render_icons.py``.
+Run it after a change of the drawing: ``.venv/bin/python packaging/render_icons.py``.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -29,6 +29,7 @@ def render(renderer: QSvgRenderer, size: int, path: Path) -> None:
 
 def main() -> None:
     """Render every size."""
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
     app = QGuiApplication(sys.argv)
     renderer = QSvgRenderer(str(FOLDER / "scalable" / "apps" / f"{APP_ID}.svg"))
     for size in SIZES:
