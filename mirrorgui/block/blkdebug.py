@@ -1,0 +1,318 @@
+"""Errors and delays by rule, over any other node: QEMU's blkdebug driver with a clock.
+
+The rules are those of ``BlockdevOptionsBlkdebug``: *inject-error* fails a request, *set-state*
+moves a small state machine on, and rules may ask for a state. Here a request raises its events and
+is judged by the rules of exactly these events; in QEMU a rule that was triggered once also judges
+the requests that follow, until another event takes its place.
+
+Which request raises which events::
+
+    read            read_aio
+    write           write_aio, pwritev
+    write-zeroes    pwritev_zero
+    discard         -
+    flush           flush_to_os, flush_to_disk
+    block-status    -
+
+Event ``none`` is raised by every request: it is the one for discard and block-status. As in QEMU a
+rule without ``iotype`` means all of these but block-status.
+"""
+
+import errno as errno_module
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mirrorgui.block.filter import FilterNode
+from mirrorgui.block.node import BlockNode, Buffer, Extent
+from mirrorgui.errors import BlockIOError, InvalidInput, RequestCancelled
+
+SECTOR_SIZE = 512
+"""Unit of ``InjectError.sector``, as in QEMU."""
+
+IO_TYPES = ("read", "write", "write-zeroes", "discard", "flush", "block-status")
+
+_EVENTS_OF = {
+    "read": ("read_aio", "none"),
+    "write": ("write_aio", "pwritev", "none"),
+    "write-zeroes": ("pwritev_zero", "none"),
+    "discard": ("none",),
+    "flush": ("flush_to_os", "flush_to_disk", "none"),
+    "block-status": ("none",),
+}
+
+EVENTS = (
+    "read_aio",
+    "write_aio",
+    "pwritev",
+    "pwritev_zero",
+    "flush_to_os",
+    "flush_to_disk",
+    "none",
+)
+"""The events of QEMU's BlkdebugEvent that can happen here; others belong to its format drivers."""
+
+INITIAL_STATE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InjectError:
+    """Fail, delay or hold the requests that match.
+
+    Attributes:
+        event: what the request must raise.
+        errno: the error; 0 lets the request go on after its delay.
+        sector: hit only requests that touch this sector (of 512 bytes); -1 hits all.
+        iotype: hit only this kind of request; empty hits all but block-status.
+        state: hit only while the node is in this state; 0 hits in any.
+        once: forget the rule after its first hit.
+        immediately: accepted for QEMU's sake; requests here fail in their caller anyway.
+        delay: seconds to wait first.
+        hang: wait until ``release`` or ``cancel_in_flight`` instead.
+    """
+
+    event: str = "none"
+    errno: int = errno_module.EIO
+    sector: int = -1
+    iotype: str = ""
+    state: int = 0
+    once: bool = False
+    immediately: bool = False
+    delay: float = 0.0
+    hang: bool = False
+
+    def __post_init__(self) -> None:
+        _check_event(self.event)
+        if self.iotype and self.iotype not in IO_TYPES:
+            raise InvalidInput("iotype", self.iotype, f"must be one of {', '.join(IO_TYPES)}")
+        if self.sector < -1:
+            raise InvalidInput("sector", self.sector, "must be -1 or a sector number")
+        if self.errno < 0:
+            raise InvalidInput("errno", self.errno, "must not be negative")
+        if self.delay < 0:
+            raise InvalidInput("delay", self.delay, "must not be negative")
+
+    def matches(self, iotype: str, offset: int, length: int) -> bool:
+        """Say whether the rule hits a request; its event and state are left aside."""
+        if self.iotype != iotype and (self.iotype or iotype == "block-status"):
+            return False
+        return self.sector < 0 or offset <= self.sector * SECTOR_SIZE < offset + length
+
+
+@dataclass(frozen=True, slots=True)
+class SetState:
+    """Move the node to another state when an event is raised.
+
+    Attributes:
+        event: the event.
+        new_state: the state afterwards.
+        state: only when the node is in this state; 0 in any.
+    """
+
+    event: str
+    new_state: int
+    state: int = 0
+
+    def __post_init__(self) -> None:
+        _check_event(self.event)
+
+
+Rule = InjectError | SetState
+
+
+class _Hit:
+    """A request that is being delayed."""
+
+    def __init__(self, rule: InjectError) -> None:
+        self.rule = rule
+        self.cancelled = False
+
+
+class BlkdebugNode(FilterNode):
+    """Judge every request by rules, then pass it on.
+
+    Args:
+        child: the node below; closed together with this one.
+        rules: the first rules.
+        name: for messages; the child's by default.
+        node_name: its name among nodes.
+        align: overrides the child's request alignment, in bytes.
+        max_transfer: overrides the child's longest useful request, in bytes.
+
+    Concurrency: rules may be added, removed and released while requests run.
+    """
+
+    driver = "blkdebug"
+
+    def __init__(
+        self,
+        child: BlockNode,
+        rules: Iterable[Rule] = (),
+        *,
+        name: str | None = None,
+        node_name: str = "",
+        align: int = 0,
+        max_transfer: int = 0,
+    ) -> None:
+        super().__init__(child, name=name, node_name=node_name)
+        self._limit(align, max_transfer)
+        self._state = INITIAL_STATE
+        self._rules: tuple[Rule, ...] = tuple(rules)
+        self._waiting: list[_Hit] = []
+        self._changed = threading.Condition()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules at this moment, oldest first."""
+        return self._rules
+
+    @property
+    def state(self) -> int:
+        """The state that ``SetState`` rules have reached; 1 at first."""
+        return self._state
+
+    @property
+    def waiting(self) -> int:
+        """How many requests are delayed or hang at this moment."""
+        return len(self._waiting)
+
+    def add(self, rule: Rule) -> Rule:
+        """Add a rule; requests that begin later are judged by it."""
+        with self._changed:
+            self._rules = (*self._rules, rule)
+        return rule
+
+    def remove(self, rule: Rule) -> None:
+        """Remove a rule, also one that has gone already, and release what it holds."""
+        with self._changed:
+            self._rules = tuple(one for one in self._rules if one is not rule)
+            self._waiting = [hit for hit in self._waiting if hit.rule is not rule]
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """Remove all rules and release all requests."""
+        with self._changed:
+            self._rules = ()
+            self._waiting = []
+            self._changed.notify_all()
+
+    def release(self) -> None:
+        """Let all requests that are delayed or hang go on; the rules stay."""
+        with self._changed:
+            self._waiting = []
+            self._changed.notify_all()
+
+    def wait_for_waiting(self, count: int, timeout: float) -> bool:
+        """Block until at least ``count`` requests are delayed or hang.
+
+        Args:
+            count: how many.
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it happened.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._waiting) >= count, timeout)
+
+    def cancel_in_flight(self) -> None:
+        """Wake every delayed request with ``RequestCancelled``, and pass it on."""
+        with self._changed:
+            for hit in self._waiting:
+                hit.cancelled = True
+            self._waiting = []
+            self._changed.notify_all()
+        self.child.cancel_in_flight()
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
+        """See ``BlockNode.read_into``."""
+        if self._rules:
+            self._judge("read", "read", offset, len(buffer))
+        self.child.read_into(offset, buffer)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """See ``BlockNode.write``."""
+        if self._rules:
+            self._judge("write", "write", offset, len(data))
+        self.child.write(offset, data)
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True) -> None:
+        """See ``BlockNode.write_zeroes``."""
+        if self._rules:
+            self._judge("write-zeroes", "write_zeroes", offset, length)
+        self.child.write_zeroes(offset, length, may_unmap=may_unmap)
+
+    def discard(self, offset: int, length: int) -> None:
+        """See ``BlockNode.discard``."""
+        if self._rules:
+            self._judge("discard", "discard", offset, length)
+        self.child.discard(offset, length)
+
+    def flush(self) -> None:
+        """See ``BlockNode.flush``."""
+        if self._rules:
+            self._judge("flush", "flush", 0, 0)
+        self.child.flush()
+
+    def extents(self, offset: int, length: int) -> list[Extent]:
+        """See ``BlockNode.extents``."""
+        if self._rules:
+            self._judge("block-status", "extents", offset, length)
+        return self.child.extents(offset, length)
+
+    def _limit(self, align: int, max_transfer: int) -> None:
+        limits = self.child.limits
+        self.limits = replace(
+            limits,
+            request_alignment=align or limits.request_alignment,
+            max_transfer=max_transfer or limits.max_transfer,
+        )
+
+    def _judge(self, iotype: str, operation: str, offset: int, length: int) -> None:
+        """Apply the rules to a request.
+
+        Raises:
+            BlockIOError: the rule's error.
+            RequestCancelled: ``cancel_in_flight`` was called while the request waited.
+        """
+        with self._changed:
+            rule = self._hit(iotype, offset, length)
+            if rule is None:
+                return
+            if (rule.hang or rule.delay) and self._wait(rule):
+                raise RequestCancelled(operation, offset, length, self.name)
+        if rule.errno:
+            raise BlockIOError(operation, offset, length, rule.errno, self.name)
+
+    def _hit(self, iotype: str, offset: int, length: int) -> InjectError | None:
+        """Raise the request's events one by one; return the first rule that hits."""
+        hit: InjectError | None = None
+        for event in _EVENTS_OF[iotype]:
+            state = self._state  # all rules of one event see the state before it
+            for rule in self._rules:
+                if rule.event != event or rule.state not in (0, state):
+                    continue
+                if isinstance(rule, SetState):
+                    self._state = rule.new_state
+                elif hit is None and rule.matches(iotype, offset, length):
+                    hit = rule
+        if hit is not None and hit.once:
+            self._rules = tuple(one for one in self._rules if one is not hit)
+        return hit
+
+    def _wait(self, rule: InjectError) -> bool:
+        """Wait as the rule says; return whether the request was cancelled meanwhile."""
+        hit = _Hit(rule)
+        self._waiting.append(hit)
+        self._changed.notify_all()
+        timeout = None if rule.hang else rule.delay
+        # Released and cancelled requests are no longer in the list.
+        self._changed.wait_for(lambda: hit not in self._waiting, timeout)
+        if hit in self._waiting:
+            self._waiting.remove(hit)
+        return hit.cancelled
+
+
+def _check_event(event: str) -> None:
+    if event not in EVENTS:
+        raise InvalidInput("event", event, f"must be one of {', '.join(EVENTS)}")

@@ -1,0 +1,46 @@
+"""Real loop devices, and files with known bytes."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+def stamped(length: int, seed: int = 1) -> bytes:
+    """Bytes that tell their own place, so that misplaced ones are seen; never zero."""
+    words = b"".join(
+        (seed * 0x1000000 + number + 1).to_bytes(8, "big") for number in range(length // 8 + 1)
+    )
+    return words.replace(b"\0", b"\xa5")[:length]
+
+
+def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a tool; a missing or failing one fails the test."""
+    return subprocess.run(
+        [os.fspath(part) for part in command],
+        check=check,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def loop_device() -> Iterator[Callable[..., str]]:
+    """Attach files to loop devices: ``loop_device(path, *losetup options)``."""
+    if os.geteuid() != 0:
+        pytest.skip("loop devices need root")
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("this kernel gives no loop devices")
+    devices: list[str] = []
+
+    def attach(path: Path, *options: str) -> str:
+        device = run("losetup", "--find", "--show", *options, path).stdout.strip()
+        devices.append(device)
+        return device
+
+    yield attach
+    for device in devices:
+        run("losetup", "--detach", device)
