@@ -157,7 +157,7 @@ mark_filled() { stamp_of "$1" "$2" >"$1/filled-for-$2"; }
 install_into() {
     local environment=$1
     shift
-    .venv/bin/python -m pip --python "$environment/bin/python" --quiet --disable-pip-version-check \
+    .venv/bin/python -m pip --python "$environment/bin/python" -qq --disable-pip-version-check \
         install "$@" || die "pip could not install into $environment"
 }
 
