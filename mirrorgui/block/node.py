@@ -72,6 +72,9 @@ class BlockNode(ABC):
         read_only: every changing request is refused with EPERM when true.
         limits: see ``BlockLimits``.
         backing: the node that holds what this one leaves unallocated, if any.
+        reads_wait: a read may wait for a device or a peer, so that whoever has several of them
+            better issues them from several threads; ``try_read_into`` tells for one read.
+        writes_wait: the same for changing requests. Both may change while the node is open.
 
     Concurrency: every method may be called from any thread, also while others run. Requests that
     overlap while one of them writes have an undefined order, as on a disk.
@@ -84,6 +87,8 @@ class BlockNode(ABC):
     read_only: bool = False
     limits: BlockLimits = BlockLimits()
     backing: "BlockNode | None" = None
+    reads_wait: bool = False
+    writes_wait: bool = False
 
     @abstractmethod
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
@@ -92,6 +97,17 @@ class BlockNode(ABC):
         Raises:
             BlockIOError: nothing is promised about the content of ``buffer``.
         """
+
+    def try_read_into(self, offset: int, buffer: bytearray | memoryview) -> bool:  # noqa: ARG002
+        """Fill ``buffer`` as ``read_into`` does, if that needs no waiting for a device or a peer.
+
+        Returns:
+            Whether it was done. Otherwise nothing is promised about the content of ``buffer``.
+
+        Raises:
+            BlockIOError: as for ``read_into``.
+        """
+        return False
 
     @abstractmethod
     def write(self, offset: int, data: Buffer) -> None:
