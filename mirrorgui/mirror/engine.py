@@ -35,7 +35,8 @@ MAX_LOCAL_THREADS = 4
 
 REST_S = 0.1
 """Once READY, a new pass begins this long after the last one: chunks that a guest writes all the
-time are copied ten times a second, not as often as the machine can. QEMU waits as long when idle."""
+time are copied ten times a second, not as often as the machine can. QEMU rests as long when idle.
+"""
 
 MAX_TIMER_S = 0.5
 """Timers are short, so that a cancelled one does not linger on an event loop made of Qt timers."""
@@ -200,11 +201,22 @@ class CopyEngine:
         """Whether nothing is dirty, put aside or in flight."""
         return not self._in_flight and self.dirty.is_clean and not self.failures.deferred
 
+    @property
+    def generation(self) -> int:
+        """Changes whenever a map may have changed."""
+        maps = (self.dirty, self.copied, self.failures.failed)
+        return sum(each.generation for each in maps)
+
+    @property
+    def has_guests(self) -> bool:
+        """Whether a write-blocking guest is inside or waits for a range."""
+        return bool(self.ranges.waiting) or any(claim.guest for claim in self.ranges.held())
+
     def operations(self) -> tuple[OperationView, ...]:
         """Return the operations in flight and the guests' writes to both images, oldest first."""
         views = [OperationView(op.offset, op.length, op.started_ns) for op in self._in_flight]
         views.extend(
-            OperationView(claim.offset, claim.length, time.monotonic_ns(), OperationKind.GUEST)
+            OperationView(claim.offset, claim.length, claim.since_ns, OperationKind.GUEST)
             for claim in self.ranges.held()
             if claim.guest
         )
@@ -215,6 +227,7 @@ class CopyEngine:
     def suspend(self) -> None:
         """Begin nothing more and take back what no thread has begun. In-flight I/O goes on."""
         self._suspended = True
+        self._wants_kick = False
         for operation in self._threads.recall():
             self._undo(operation)
         self._stall = Stall.SUSPENDED
@@ -258,6 +271,7 @@ class CopyEngine:
             self._wake_in(REST_S)
         else:
             self.pump()
+        self._listener.engine_changed()
 
     # The pump.
 
@@ -273,8 +287,8 @@ class CopyEngine:
                 batch = []
         if batch:
             self._threads.submit(batch)
-        if self._stall in (Stall.FULL, Stall.SUSPENDED):
-            self._wants_kick = False
+        if self._stall not in (Stall.CLEAN, Stall.BUSY):
+            self._wants_kick = False  # an end of I/O or a timer runs the pump again
         self._arm_timer()
 
     def _begin(self) -> Operation | None:
@@ -301,36 +315,39 @@ class CopyEngine:
 
     def _claim_next(self, longest: int) -> Claim | None:
         """Claim the next dirty run behind the cursor, wrapping around once."""
-        position, wrapped = self._cursor, False
-        found_any = False
+        if not self._cursor and not self._begin_pass():
+            return None
+        position, wrapped, busy = self._cursor, not self._cursor, False
         while True:
             run = self.dirty.next_run(position, longest)
-            if run is None or (wrapped and run[0] >= self._cursor):
-                if wrapped or not self._cursor:
-                    self._stall = Stall.BUSY if found_any else Stall.CLEAN
+            if run is None:
+                if wrapped:
+                    self._stall = Stall.BUSY if busy else Stall.CLEAN
                     return None
-                if self._must_rest():
-                    self._stall = Stall.RESTING
+                self._cursor = position = 0
+                wrapped = True
+                if not self._begin_pass():
                     return None
-                position, wrapped = 0, True
                 continue
-            found_any = True
             offset, length = run
-            claim = self.ranges.claim_prefix(
-                offset, self._unsplit(offset, length), self.granularity
-            )
+            length = self._unsplit(offset, length)
+            claim = self.ranges.claim_prefix(offset, length, self.granularity)
             if claim is not None:
                 return claim
+            busy = True
             position = offset + self.granularity
 
-    def _must_rest(self) -> bool:
-        """At the end of a pass: say whether the next one has to wait, and begin it otherwise."""
+    def _begin_pass(self) -> bool:
+        """Begin a pass over the image; False with ``stall`` set when it has to wait."""
+        if self.dirty.is_clean:
+            self._stall = Stall.CLEAN
+            return False
         now = self._loop.time()
         if self.restful and not self.urgent and now - self._pass_started < REST_S:
-            return True
+            self._stall = Stall.RESTING
+            return False
         self._pass_started = now
-        self._cursor = 0
-        return False
+        return True
 
     def _unsplit(self, offset: int, length: int) -> int:
         """Cut a run so that a chunk that failed before is tried alone."""

@@ -47,6 +47,7 @@ class Failures:
         self._records: OrderedDict[tuple[str, int], ErrorRecord] = OrderedDict()
         self._deferred: dict[int, int] = {}  # chunk -> when it is due
         self._tries: dict[int, int] = {}
+        self._frozen: tuple[ErrorRecord, ...] | None = ()
 
     def note(self, error: BlockIOError, offset: int, length: int, action: Action) -> ErrorRecord:
         """Record a failure of the range; returns its record, with repeated failures counted."""
@@ -69,6 +70,7 @@ class Failures:
             last_ns=now,
         )
         self._records[key] = record
+        self._frozen = None
         if len(self._records) > MAX_ERROR_RECORDS:
             self._records.popitem(last=False)
             self.lost += 1
@@ -86,12 +88,14 @@ class Failures:
             inside = offset < record.offset + record.length and record.offset < end
             if inside and not self.failed.touches(record.offset, record.length):
                 self._records[key] = replace(record, solved=True)
+                self._frozen = None
 
     def flush_solved(self) -> None:
         """A flush succeeded: earlier failed ones are solved."""
         for key, record in self._records.items():
             if not record.length and not record.solved:
                 self._records[key] = replace(record, solved=True)
+                self._frozen = None
 
     # What is tried again later. A deferred chunk is not in the dirty bitmap meanwhile.
 
@@ -128,4 +132,6 @@ class Failures:
 
     def records(self) -> tuple[ErrorRecord, ...]:
         """Return the places that failed, the newest last."""
-        return tuple(self._records.values())
+        if self._frozen is None:
+            self._frozen = tuple(self._records.values())
+        return self._frozen

@@ -57,6 +57,9 @@ class WriteBlocking:
 
     The range is claimed first, so that the job copies none of it meanwhile and two writes to the
     same bytes reach both images in the same order.
+
+    Attributes:
+        passive: only track, as in background mode: the job is paused, or its target is gone.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class WriteBlocking:
         self._ranges = ranges
         self._target = target
         self._listener = listener
+        self.passive = False
 
     def guest_write(self, node: BlockNode, offset: int, length: int, request: Request) -> None:
         """Carry the request out on the source, then on the target."""
@@ -108,7 +112,10 @@ class WriteBlocking:
             except BaseException:
                 self._listener.guest_dirtied(self._dirty.mark(offset, length))
                 raise
-            self._reach_target(offset, length, to_target)
+            if self.passive:
+                self._listener.guest_dirtied(self._dirty.mark(offset, length))
+            else:
+                self._reach_target(offset, length, to_target)
 
     def _reach_target(self, offset: int, length: int, to_target: Callable[[], None]) -> None:
         """Bring the write to the target; a failure there marks its chunks and is not the guest's.

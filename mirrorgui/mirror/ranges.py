@@ -6,6 +6,7 @@ for them.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,16 @@ from dataclasses import dataclass
 
 @dataclass(eq=False, slots=True)
 class Claim:
-    """A claimed range of bytes, held until it is given to ``RangeLock.release``."""
+    """A claimed range of bytes, held until it is given to ``RangeLock.release``.
+
+    Attributes:
+        since_ns: monotonic clock at which a guest asked for it; 0 for the job's own.
+    """
 
     offset: int
     length: int
     guest: bool = False
+    since_ns: int = 0
 
     @property
     def end(self) -> int:
@@ -66,7 +72,7 @@ class RangeLock:
     @contextmanager
     def guest_claim(self, offset: int, length: int) -> Iterator[Claim]:
         """Hold a range while a guest's write goes to both images; waits until all of it is free."""
-        claim = Claim(offset, length, guest=True)
+        claim = Claim(offset, length, guest=True, since_ns=time.monotonic_ns())
         with self._changed:
             if self._conflicts(claim):
                 self._waiting.append(claim)

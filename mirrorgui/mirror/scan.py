@@ -67,6 +67,12 @@ class Scan:
             if time.monotonic() >= deadline:
                 return
 
+    def skip(self, length: int) -> None:
+        """Take a range whose map cannot be read as data: the copy finds out what can be read."""
+        length = min(length, self.source.size - self.done)
+        self._leave_to_copy(self.done, length)
+        self.done += length
+
     def _scan_step(self) -> None:
         length = min(self._step, self.source.size - self.done)
         runs = self._source_runs(self.done, length)

@@ -1,0 +1,661 @@
+"""The mirror job: its verbs, its task, and the one place that decides its end.
+
+The engine copies, the hooks track guests; this module says when, and ends the job. Verbs are plain
+calls on the event loop's thread that leave a wish in the record and wake the task.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from mirrorgui.block.node import BlockNode
+from mirrorgui.errors import BlockIOError, InvalidInput, MirrorGUIError, StateError
+from mirrorgui.mirror.bitmap import DirtyBitmap, MapWords
+from mirrorgui.mirror.drive import Drive
+from mirrorgui.mirror.engine import CopyEngine, Operation, Stall
+from mirrorgui.mirror.events import EventLog
+from mirrorgui.mirror.guest import Tracking, WriteBlocking
+from mirrorgui.mirror.hold import GuestHold
+from mirrorgui.mirror.options import (
+    CopyMode,
+    ErrorPolicy,
+    MirrorOptions,
+    SyncMode,
+    check_speed,
+    effective_buf_size,
+    effective_granularity,
+)
+from mirrorgui.mirror.policy import Action
+from mirrorgui.mirror.reaction import Reaction
+from mirrorgui.mirror.record import JobRecord
+from mirrorgui.mirror.scan import MIN_STEP, Scan
+from mirrorgui.mirror.snapshot import JobSnapshot, Outcome, Phase
+from mirrorgui.mirror.states import OVER, JobStatus, Verb, require
+
+logger = logging.getLogger(__name__)
+
+JOB_TYPE = "mirror"
+
+FLUSH_RETRY_S = 1.0
+"""A failed flush under the ``ignore`` policy is tried again after this long."""
+
+GUEST_LEAVES_S = 0.01
+"""How often a job that ends looks whether the last write-blocking guest is through."""
+
+
+class MirrorJob:
+    """One mirror job, from created to null.
+
+    Args:
+        drive: the guest's front door over the source; gets the target at the pivot.
+        target: the node to copy to; must be as long as the source.
+        options: what to do.
+        events: a log to add to; its own by default.
+        pivot: puts the target in the place of the source; ``drive.exchange`` by default. May raise
+            ``MirrorGUIError`` to refuse; nothing must have changed then.
+
+    Concurrency: everything belongs to the event loop's thread. Nodes are not closed by the job.
+    """
+
+    def __init__(
+        self,
+        drive: Drive,
+        target: BlockNode,
+        options: MirrorOptions,
+        *,
+        events: EventLog | None = None,
+        pivot: Callable[[BlockNode], object] | None = None,
+    ) -> None:
+        self.options = options
+        self.drive = drive
+        self.source = drive.node
+        self.target = target
+        self.events = events or EventLog()
+        self.granularity = effective_granularity(options.granularity, target.limits.cluster_size)
+        self.buf_size = effective_buf_size(options.buf_size, self.granularity)
+        self._pivot = pivot or drive.exchange
+        self._copy_mode = options.copy_mode
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._task: asyncio.Task[None] | None = None
+        self._hook: Tracking | WriteBlocking | None = None
+        self._scan: Scan | None = None
+        self._flush_again_at = 0.0
+        self._guest_lock = threading.Lock()
+        self._dirtied = self._mirrored = 0
+        self._record = JobRecord(options.job_id, self.events)
+        self._engine = CopyEngine(
+            self.source,
+            target,
+            granularity=self.granularity,
+            buf_size=self.buf_size,
+            speed=options.speed,
+            unmap=options.unmap,
+            threads=options.copy_threads,
+            listener=self,
+        )
+        self._hold = GuestHold(self._record, drive, self._engine)
+        self._reaction = Reaction(
+            self._record, self._engine, options.on_source_error, options.on_target_error
+        )
+
+    # ---------------------------------------------------------------- looks from outside
+
+    @property
+    def job_id(self) -> str:
+        """Its name."""
+        return self.options.job_id
+
+    @property
+    def status(self) -> JobStatus:
+        """Where it is in its life."""
+        return self._record.status
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, or None."""
+        return self._record.error
+
+    @property
+    def dirty_bitmap(self) -> DirtyBitmap:
+        """What is to be copied; for other programs to read."""
+        return self._engine.dirty
+
+    def snapshot(self) -> JobSnapshot:
+        """Return the job as it is now."""
+        engine, record = self._engine, self._record
+        with self._guest_lock:
+            dirtied, mirrored = self._dirtied, self._mirrored
+        offset = engine.done_bytes + mirrored
+        left = engine.dirty_bytes + engine.in_flight_bytes
+        return JobSnapshot(
+            job_id=self.job_id,
+            status=record.status,
+            phase=record.phase,
+            sync=self.options.sync,
+            copy_mode=self._copy_mode,
+            size=self.source.size,
+            granularity=self.granularity,
+            chunks=engine.dirty.chunks,
+            buf_size=self.buf_size,
+            speed=engine.limit.speed,
+            offset=offset,
+            length=offset + left,
+            dirty_bytes=engine.dirty_bytes,
+            in_flight_bytes=engine.in_flight_bytes,
+            dirtied_bytes=dirtied,
+            copied_bytes=engine.copied_bytes,
+            zeroed_bytes=engine.zeroed_bytes,
+            scan_done=self._scan.done if self._scan else 0,
+            scan_total=self.source.size if self._scan else 0,
+            operations=engine.operations(),
+            paused=record.status in (JobStatus.PAUSED, JobStatus.STANDBY, JobStatus.PENDING),
+            pause_requested=record.pause_wanted,
+            paused_by_error=record.paused_by_error,
+            complete_requested=record.completing,
+            soft_cancel_requested=record.soft_cancelled,
+            io_status=record.io_status,
+            ready=record.ready,
+            actively_synced=self._is_actively_synced,
+            throttled=engine.stall is Stall.THROTTLED,
+            error=record.error,
+            outcome=record.outcome,
+            errors=engine.failures.records(),
+            error_count=engine.failures.count,
+            errors_lost=engine.failures.lost,
+            guest=self.drive.statistics(),
+            copy_latency=tuple(engine.latency),
+            generation=engine.generation,
+            time_ns=time.monotonic_ns(),
+            started_ns=record.started_ns,
+            paused_ns=record.paused_ns,
+            ready_wall_ns=record.ready_wall_ns,
+            ended_wall_ns=record.ended_wall_ns,
+        )
+
+    def copy_map_into(self, words: MapWords) -> None:
+        """Fill maps of this job's shape (``MapWords.empty(snapshot().chunks)``)."""
+        self._engine.dirty.copy_words_into(words.dirty)
+        self._engine.copied.copy_words_into(words.copied)
+        self._engine.failures.failed.copy_words_into(words.failed)
+
+    @property
+    def _is_actively_synced(self) -> bool:
+        hook = self._hook
+        active = isinstance(hook, WriteBlocking) and not hook.passive
+        return active and self._record.ready and self._engine.is_clean
+
+    # ---------------------------------------------------------------- verbs
+
+    def start(self) -> None:
+        """Begin. The job's task lives until ``wait`` returns."""
+        self._task = self._loop.create_task(self._run(), name=f"mirror {self.job_id}")
+
+    async def wait(self) -> JobSnapshot:
+        """Return the final snapshot once the job has concluded, however it did."""
+        await asyncio.shield(self._ended)
+        return self.snapshot()
+
+    def pause(self) -> None:
+        """Begin nothing more; the status changes when the operations in flight have ended.
+
+        Raises:
+            StateError: not in this status, or paused already.
+        """
+        require(self.job_id, Verb.PAUSE, self._record.status)
+        if self._record.pause_wanted:
+            raise self._refusal(Verb.PAUSE, "Job is already paused")
+        self._record.paused_by_user = True
+        self._engine.suspend()
+        self._record.wake()
+
+    def resume(self) -> None:
+        """Go on after a pause or an error; what failed is tried again first of all.
+
+        Raises:
+            StateError: not in this status, or not paused.
+        """
+        require(self.job_id, Verb.RESUME, self._record.status)
+        if not self._record.pause_wanted:
+            raise self._refusal(Verb.RESUME, "Can't resume a job that was not paused")
+        self._record.paused_by_user = self._record.paused_by_error = False
+        self._record.io_status = "ok"
+        self._record.wake()
+
+    def set_speed(self, speed: int) -> None:
+        """Change the limit in bytes per second, 0 for none; takes effect at once.
+
+        Raises:
+            InvalidInput: negative; the old limit stays.
+            StateError: not in this status.
+        """
+        require(self.job_id, Verb.SET_SPEED, self._record.status)
+        check_speed(speed)
+        self._engine.set_speed(speed)
+
+    def set_policy(
+        self,
+        *,
+        on_source_error: ErrorPolicy | None = None,
+        on_target_error: ErrorPolicy | None = None,
+    ) -> None:
+        """Change what happens at the next error; None leaves a policy as it is."""
+        reaction = self._reaction
+        reaction.source_policy = on_source_error or reaction.source_policy
+        reaction.target_policy = on_target_error or reaction.target_policy
+
+    def complete(self) -> None:
+        """Switch the guest to the target as soon as both are equal. A paused job does so later.
+
+        Raises:
+            StateError: not READY, or it was told to finish without switching.
+        """
+        require(self.job_id, Verb.COMPLETE, self._record.status)
+        if self._record.soft_cancelled:
+            text = f"The active block job '{self.job_id}' cannot be completed"
+            raise self._refusal(Verb.COMPLETE, text)
+        self._record.completing = True
+        self._record.wake()
+
+    def cancel(self, *, force: bool = False) -> None:
+        """End without switching.
+
+        READY and not forced: the target is brought up to date first and is a copy as of that
+        moment; this takes back an earlier ``complete``. Otherwise everything is dropped.
+
+        Raises:
+            StateError: not in this status; or paused, and not forced.
+        """
+        require(self.job_id, Verb.CANCEL, self._record.status)
+        if self._record.pause_wanted and not force:
+            text = f"The block job for device '{self.job_id}' is currently paused"
+            raise self._refusal(Verb.CANCEL, text)
+        if self._record.ready and not force:
+            self._record.soft_cancelled = True
+            self._record.completing = False
+            if self._record.status is JobStatus.PENDING:
+                self._record.forced = True
+        else:
+            self._record.forced = True
+            self._give_up_in_flight()
+        self._record.wake()
+
+    def finalize(self) -> None:
+        """Let a PENDING job end.
+
+        Raises:
+            StateError: not PENDING.
+        """
+        require(self.job_id, Verb.FINALIZE, self._record.status)
+        self._record.finalizing = True
+        self._record.wake()
+
+    def dismiss(self) -> None:
+        """Forget a concluded job.
+
+        Raises:
+            StateError: not CONCLUDED.
+        """
+        require(self.job_id, Verb.DISMISS, self._record.status)
+        self._record.set_status(JobStatus.NULL)
+
+    def change(self, copy_mode: CopyMode) -> None:
+        """Switch to write-blocking while running; the present mode is accepted and changes nothing.
+
+        Raises:
+            InvalidInput: from write-blocking to background.
+            StateError: not in this status.
+        """
+        require(self.job_id, Verb.CHANGE, self._record.status)
+        if copy_mode is self._copy_mode:
+            return
+        if copy_mode is CopyMode.BACKGROUND:
+            raise InvalidInput(
+                "copy-mode",
+                copy_mode.value,
+                f"Change to copy mode '{copy_mode.value}' is not implemented",
+            )
+        self._copy_mode = copy_mode
+        self._record.wake()
+
+    def _refusal(self, verb: Verb, text: str) -> StateError:
+        return StateError(self.job_id, verb.value, self._record.status.value, (), text)
+
+    def _give_up_in_flight(self) -> None:
+        """Make hung requests return. The source's only while no guest waits for it as well."""
+        self._engine.suspend()
+        self.target.cancel_in_flight()
+        if not self.drive.statistics().in_flight:
+            self.source.cancel_in_flight()
+
+    # ---------------------------------------------------------------- the task
+
+    async def _run(self) -> None:
+        """The job from beginning to end. A border: nothing but cancellation gets out."""
+        try:
+            self._record.set_status(JobStatus.RUNNING)
+            if self.drive.size != self.target.size:
+                self._reaction.fail("Source and target image have different sizes")
+            else:
+                await self._mirror()
+        except Exception as error:
+            logger.exception("job=%s broken", self.job_id)
+            self._reaction.fail(f"internal error: {error}")
+        try:
+            await self._conclude()
+        finally:
+            if not self._ended.done():
+                self._ended.set_result(None)
+
+    async def _mirror(self) -> None:
+        """Scan, then take step after step until the job has ended or must be aborted."""
+        record = self._record
+        # Tracking comes before the scan: a write that lands behind the scan must not be missed.
+        while not record.must_abort and not await self._swap_hook(
+            Tracking(self._engine.dirty, self)
+        ):
+            pass
+        record.started_ns = time.monotonic_ns()
+        if self.options.sync is SyncMode.NONE:
+            self._engine.target_data.mark_all()
+        else:
+            await self._scan_source()
+        record.phase = Phase.COPYING
+        if not record.must_abort and not record.pause_wanted:
+            self._engine.resume()
+        while not record.must_abort:
+            record.look()
+            if record.pause_wanted:
+                await self._stay_paused()
+            elif self._mode_changes:
+                await self._become_write_blocking()
+            elif await self._step():
+                return
+
+    async def _step(self) -> bool:
+        """Do what is next; True when the job has ended, well or with a refused pivot."""
+        record = self._record
+        self._set_restful(record.ready and not record.is_ending)
+        may_flush = self._loop.time() >= self._flush_again_at
+        if not record.ready and self._engine.is_clean and may_flush:
+            await self._reach_ready()
+        elif not record.ready and self._hold.is_due and may_flush:
+            if await self._hold.in_sync(_reached):
+                await self._reach_ready()
+        elif record.is_ending and self._may_end and may_flush:
+            return await self._finish()
+        else:
+            record.phase = Phase.IN_SYNC if record.ready else Phase.COPYING
+            await record.news()
+        return False
+
+    def _set_restful(self, restful: bool) -> None:
+        if self._engine.restful is not restful:
+            self._engine.restful = restful
+            self._engine.pump()
+
+    # Beginning.
+
+    async def _scan_source(self) -> None:
+        self._record.phase = Phase.SCANNING
+        options, engine = self.options, self._engine
+        top = options.sync is SyncMode.TOP and self.source.backing is not None
+        scan = self._scan = Scan(
+            self.source,
+            self.target,
+            engine.dirty,
+            engine.target_data,
+            top=top,
+            clean_target=not top and not options.target_is_zero,
+            unmap=options.unmap,
+        )
+        while not scan.finished and not self._record.must_abort:
+            if self._record.pause_wanted:
+                await self._stay_paused()
+                continue
+            try:
+                await engine.call(scan.turn)
+            except BlockIOError as error:
+                if self._reaction.answer(error, scan.done, 0) is Action.IGNORE:
+                    scan.skip(MIN_STEP)
+
+    @property
+    def _mode_changes(self) -> bool:
+        wanted = self._copy_mode is CopyMode.WRITE_BLOCKING
+        return wanted and not isinstance(self._hook, WriteBlocking)
+
+    async def _become_write_blocking(self) -> None:
+        engine = self._engine
+        await self._swap_hook(
+            WriteBlocking(engine.dirty, engine.target_data, engine.ranges, self.target, self)
+        )
+
+    async def _swap_hook(self, hook: Tracking | WriteBlocking) -> bool:
+        """Exchange the hook while no guest is inside: old and new must not overlap.
+
+        A write that only tracks could mark its chunk before, and a write-blocking one clear it
+        after, the moment in which the first one's bytes were overwritten on the source alone.
+        False when the guests did not leave in time.
+        """
+        try:
+            if not await self._hold.empty():
+                return False
+            self._hook = hook
+            self.drive.attach(hook)
+            return True
+        finally:
+            self._hold.release()
+
+    # READY, pausing.
+
+    async def _reach_ready(self) -> None:
+        """Both images were equal a moment ago: flush, then announce READY."""
+        record = self._record
+        record.phase = Phase.FLUSHING
+        if await self._flush_target() and not record.pause_wanted:
+            record.ready = True
+            record.ready_wall_ns = time.time_ns()
+            record.phase = Phase.IN_SYNC
+            record.set_status(JobStatus.READY)
+            self._emit_block_job("BLOCK_JOB_READY")
+
+    async def _stay_paused(self) -> None:
+        """Wait for the operations in flight, then until somebody resumes or cancels."""
+        record = self._record
+        self._engine.suspend()
+        self._set_passive(True)
+        while not self._engine.is_idle and record.pause_wanted and not record.forced:
+            await record.news()
+        if record.pause_wanted and not record.forced:
+            await record.rest()
+        if record.must_abort or record.pause_wanted:
+            return
+        self._set_passive(False)
+        if record.phase is not Phase.SCANNING:
+            # Nothing is copied while the scan still cleans the target.
+            self._engine.resume()
+
+    def _set_passive(self, passive: bool) -> None:
+        if isinstance(self._hook, WriteBlocking):
+            self._hook.passive = passive
+
+    # The end.
+
+    @property
+    def _may_end(self) -> bool:
+        """Whether both images are equal, or can be after a short hold."""
+        return self._hold.is_possible
+
+    async def _finish(self) -> bool:
+        """End a READY job as it was told to; False when something came between."""
+        # Most of the flush happens while guests still work; the one at the end finds little to do.
+        self._record.phase = Phase.FLUSHING
+        if not await self._flush_target():
+            return False
+        self._record.phase = Phase.SWITCHING
+        if self.options.auto_finalize:
+            return await self._hold.in_sync(self._end_now)
+        if not await self._hold.in_sync(self._become_pending):
+            return False
+        return await self._wait_for_finalize()
+
+    async def _become_pending(self) -> bool:
+        if not await self._flush_target() or self._record.pause_wanted:
+            return False
+        self._record.set_status(JobStatus.WAITING)
+        self._record.set_status(JobStatus.PENDING)
+        self.events.emit("BLOCK_JOB_PENDING", type=JOB_TYPE, id=self.job_id)
+        return True
+
+    async def _wait_for_finalize(self) -> bool:
+        """PENDING: keep the target in step until told to end. Guests work on meanwhile."""
+        record = self._record
+        while not record.must_abort:
+            record.look()
+            self._set_restful(not record.finalizing)
+            if record.finalizing and self._may_end:
+                if await self._hold.in_sync(self._end_now):
+                    return True
+            else:
+                await record.news()
+        return False
+
+    async def _end_now(self) -> bool:
+        """Clean, idle, drained: flush, and end if that holds. The only place that pivots."""
+        record = self._record
+        if not await self._flush_target() or record.pause_wanted or not self._engine.is_clean:
+            return False
+        if record.status is not JobStatus.PENDING:
+            record.set_status(JobStatus.WAITING)
+            record.set_status(JobStatus.PENDING)
+        self._detach()
+        if not record.completing:
+            record.outcome = Outcome.FINISHED
+            return True
+        try:
+            self._pivot(self.target)
+        except MirrorGUIError as error:
+            self._reaction.fail(str(error))
+        else:
+            record.outcome = Outcome.SWITCHED
+        return True
+
+    async def _flush_target(self) -> bool:
+        """Flush; False when that failed and the policy has answered, or the job must be aborted."""
+        try:
+            await self._engine.call(self.target.flush)
+        except BlockIOError as error:
+            if self._record.must_abort:
+                return False
+            if self._reaction.answer(error, 0, 0) is Action.IGNORE:
+                self._flush_again_at = self._loop.time() + FLUSH_RETRY_S
+                self._hold.postpone(FLUSH_RETRY_S)
+            return False
+        self._engine.failures.flush_solved()
+        return not self._record.must_abort
+
+    def _detach(self) -> None:
+        self._hook = None
+        self.drive.detach()
+
+    async def _conclude(self) -> None:
+        """Clean up, say how it ended, and leave the record."""
+        record = self._record
+        record.phase = Phase.ENDING
+        ended_well = record.outcome is not None and not record.failed
+        if not ended_well:
+            record.set_status(JobStatus.ABORTING)
+            await self._abandon()
+        await self._engine.close()
+        record.phase = Phase.OVER
+        record.ended_wall_ns = time.time_ns()
+        if ended_well:
+            self._emit_block_job("BLOCK_JOB_COMPLETED")
+        elif record.failed:
+            record.outcome = Outcome.FAILED
+            self._emit_block_job("BLOCK_JOB_COMPLETED", error=record.error)
+        else:
+            record.outcome = Outcome.CANCELLED
+            self._emit_block_job("BLOCK_JOB_CANCELLED")
+        record.set_status(JobStatus.CONCLUDED)
+        if self.options.auto_dismiss:
+            record.set_status(JobStatus.NULL)
+
+    async def _abandon(self) -> None:
+        """Stop copying and let go of the guests; nobody uses the target afterwards."""
+        self._engine.suspend()
+        self._set_passive(True)
+        self._detach()
+        while not self._engine.is_idle:
+            await self._record.news()
+        # A guest may still be on its way to the target through the old hook; it holds a claim then.
+        while self._engine.has_guests:
+            self._record.wake_later(GUEST_LEAVES_S)
+            await self._record.news()
+
+    # ---------------------------------------------------------------- what the engine tells
+
+    def operation_failed(self, operation: Operation, error: BlockIOError) -> bool:
+        """Answer a failed copy by policy; True when it is to be tried later."""
+        if self._record.must_abort:
+            return False
+        action = self._reaction.answer(error, operation.offset, operation.length)
+        return action is Action.IGNORE
+
+    def engine_broken(self, error: BaseException) -> None:
+        """A driver or the engine has a defect: the job fails, the target is not trusted."""
+        logger.error("job=%s copy thread broken", self.job_id, exc_info=error)
+        self._reaction.fail(f"internal error: {error}")
+
+    def engine_changed(self) -> None:
+        """Wake the task when there may be something to decide."""
+        engine, record = self._engine, self._record
+        self._hold.sample()
+        if engine.is_idle or engine.urgent or record.is_ending or self._hold.is_due:
+            record.wake()
+
+    # ---------------------------------------------------------------- what the hooks tell
+
+    def guest_dirtied(self, length: int) -> None:
+        """Count, and wake the engine if it has nothing to do."""
+        with self._guest_lock:
+            self._dirtied += length
+        self._engine.kick()
+
+    def guest_mirrored(self, offset: int, length: int) -> None:
+        """Count a write that reached both images."""
+        self._engine.copied.mark(offset, length)
+        with self._guest_lock:
+            self._mirrored += length
+        self._engine.kick()
+
+    def guest_target_failed(self, error: BlockIOError) -> None:
+        """Let the policy answer, on the loop."""
+        self._loop.call_soon_threadsafe(self._on_guest_target_failed, error)
+
+    def _on_guest_target_failed(self, error: BlockIOError) -> None:
+        if not self._record.must_abort and self._record.status not in OVER:
+            self._reaction.answer(error, error.offset, 0)
+            self._engine.pump()
+
+    # ---------------------------------------------------------------- events
+
+    def _emit_block_job(self, name: str, error: str | None = None) -> None:
+        snapshot = self.snapshot()
+        fields: dict[str, object] = {
+            "type": JOB_TYPE,
+            "device": self.job_id,
+            "len": snapshot.length,
+            "offset": snapshot.offset,
+            "speed": snapshot.speed,
+        }
+        if error is not None:
+            fields["error"] = error
+        self.events.emit(name, **fields)
+
+
+async def _reached() -> bool:
+    """Nothing else needs the instant in which both images are equal."""
+    return True
