@@ -117,7 +117,7 @@ class TlsStream:
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, hostname: str = ""
     ) -> None:
-        self.socket = sock
+        self.sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         if hostname and context.verify_mode is not ssl.CERT_NONE:
             context.check_hostname = True
@@ -140,7 +140,7 @@ class TlsStream:
             EOFError: the other side closed the connection.
         """
         while True:
-            self.socket.settimeout(max(1e-3, (deadline_ns - time.monotonic_ns()) / 1e9))
+            self.sock.settimeout(max(1e-3, (deadline_ns - time.monotonic_ns()) / 1e9))
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
@@ -191,7 +191,7 @@ class TlsStream:
         return done
 
     def _receive(self) -> int:
-        count = self.socket.recv_into(self._raw)
+        count = self.sock.recv_into(self._raw)
         with self._tls_lock:
             if count:
                 self._incoming.write(self._raw[:count])
@@ -203,7 +203,7 @@ class TlsStream:
         with self._tls_lock:
             data = self._outgoing.read()
         if data:
-            self.socket.sendall(data)
+            self.sock.sendall(data)
 
     def sendall(self, data: Buffer, /) -> None:
         """Send everything."""
@@ -224,14 +224,14 @@ class TlsStream:
 
     def abort(self) -> None:
         """End the stream at once; calls that block in other threads return."""
-        shut_down(self.socket)
+        shut_down(self.sock)
 
     def close(self) -> None:
         """Say goodbye inside TLS, if the other side still listens, and release the socket."""
         with contextlib.suppress(OSError):
             with self._tls_lock, contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
-            self.socket.settimeout(0)
+            self.sock.settimeout(0)
             self._flush()
-        shut_down(self.socket)
-        self.socket.close()
+        shut_down(self.sock)
+        self.sock.close()

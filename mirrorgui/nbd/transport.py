@@ -26,7 +26,13 @@ _BACKLOG = 128
 
 
 class Stream(Protocol):
-    """A connected byte stream. One thread may receive while others send, one at a time."""
+    """A connected byte stream. One thread may receive while others send, one at a time.
+
+    Attributes:
+        sock: the socket below.
+    """
+
+    sock: socket.socket
 
     def recv_into(self, buffer: memoryview, nbytes: int = 0, flags: int = 0, /) -> int:
         """Receive at least one byte; 0 means that the other side has ended the stream."""
@@ -55,29 +61,29 @@ class PlainStream:
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
+        self.sock = sock
         self.recv_into = sock.recv_into
         self.sendall = sock.sendall
         self.set_timeout = sock.settimeout
 
     def send_parts(self, parts: Sequence[Buffer]) -> None:
         """Send several buffers as if they were one."""
-        sent = self.socket.sendmsg(parts)
+        sent = self.sock.sendmsg(parts)
         for part in parts:
             if sent >= len(part):
                 sent -= len(part)
             else:
-                self.socket.sendall(memoryview(part)[sent:])
+                self.sock.sendall(memoryview(part)[sent:])
                 sent = 0
 
     def abort(self) -> None:
         """End the stream at once; calls that block in other threads return."""
-        shut_down(self.socket)
+        shut_down(self.sock)
 
     def close(self) -> None:
         """Release the socket."""
-        shut_down(self.socket)
-        self.socket.close()
+        shut_down(self.sock)
+        self.sock.close()
 
 
 def shut_down(sock: socket.socket) -> None:
