@@ -5,7 +5,7 @@ The tree, and what a caller may still do::
     MirrorGUIError              base; the text is fit for a person
     +-- InvalidInput            refused before anything was touched: say it, let them choose again
     |   +-- ImageRefused        the same, about an image that would be unsafe or impossible to use
-    +-- BlockIOError            one request failed; the node stays usable, the request may be repeated
+    +-- BlockIOError            one request failed; the node stays usable, it may be repeated
     |   +-- RequestCancelled    the request was given up on demand (cancel_in_flight)
     +-- StateError              a verb came at the wrong time; nothing has changed
     +-- JobFailed               the job ended without a usable target
