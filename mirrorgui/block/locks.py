@@ -61,7 +61,7 @@ class LocksUnavailableError(OSError):
     """The file system or platform has no such locks; nothing is locked."""
 
 
-class LockConflict(Exception):  # noqa: N818 - it is an answer more than an error
+class LockConflict(Exception):
     """Somebody else holds, or does not share, what was asked for. Nothing is locked.
 
     Attributes:
