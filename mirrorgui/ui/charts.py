@@ -3,7 +3,7 @@
 from PySide6.QtWidgets import QWidget
 
 from mirrorgui.mirror.snapshot import JobSnapshot
-from mirrorgui.ui.rates import Rates
+from mirrorgui.mirror.rates import Rates
 
 
 class ChartsPanel(QWidget):

@@ -3,7 +3,7 @@
 import time
 
 from mirrorgui.ui.i18n import tr
-from mirrorgui.ui.rates import EtaState, Rates
+from mirrorgui.mirror.rates import EtaState, Rates
 from mirrorgui.units import format_rate
 
 MINUTE = 60
