@@ -49,19 +49,29 @@ class BlockIOError(MirrorGUIError):
         length: its length in bytes (0 for flush).
         errno: the system's error number; never 0.
         node: a name for the image, for messages; may be empty.
+        detail: more than the error number tells; may be empty.
     """
 
     def __init__(
-        self, operation: str, offset: int, length: int, errno: int, node: str = ""
+        self,
+        operation: str,
+        offset: int,
+        length: int,
+        errno: int,
+        node: str = "",
+        *,
+        detail: str = "",
     ) -> None:
         self.operation = operation
         self.offset = offset
         self.length = length
         self.errno = errno or errno_module.EIO
         self.node = node
+        self.detail = detail
         where = f" of {node}" if node else ""
         at = "" if operation == "flush" else f" at {offset} (+{length})"
-        super().__init__(f"{operation}{where}{at}: {os.strerror(self.errno)}")
+        more = f" ({detail})" if detail else ""
+        super().__init__(f"{operation}{where}{at}: {os.strerror(self.errno)}{more}")
 
     @property
     def is_read(self) -> bool:

@@ -18,106 +18,18 @@ Event ``none`` is raised by every request: it is the one for discard and block-s
 rule without ``iotype`` means all of these but block-status.
 """
 
-import errno as errno_module
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from mirrorgui.block.blkdebug_rules import EVENTS_OF, InjectError, Rule, SetState
 from mirrorgui.block.filter import FilterNode
 from mirrorgui.block.node import BlockNode, Buffer, Extent
-from mirrorgui.errors import BlockIOError, InvalidInput, RequestCancelled
+from mirrorgui.errors import BlockIOError, RequestCancelled
 
-SECTOR_SIZE = 512
-"""Unit of ``InjectError.sector``, as in QEMU."""
-
-IO_TYPES = ("read", "write", "write-zeroes", "discard", "flush", "block-status")
-
-_EVENTS_OF = {
-    "read": ("read_aio", "none"),
-    "write": ("write_aio", "pwritev", "none"),
-    "write-zeroes": ("pwritev_zero", "none"),
-    "discard": ("none",),
-    "flush": ("flush_to_os", "flush_to_disk", "none"),
-    "block-status": ("none",),
-}
-
-EVENTS = (
-    "read_aio",
-    "write_aio",
-    "pwritev",
-    "pwritev_zero",
-    "flush_to_os",
-    "flush_to_disk",
-    "none",
-)
-"""The events of QEMU's BlkdebugEvent that can happen here; others belong to its format drivers."""
+__all__ = ["BlkdebugNode", "InjectError", "Rule", "SetState"]
 
 INITIAL_STATE = 1
-
-
-@dataclass(frozen=True, slots=True)
-class InjectError:
-    """Fail, delay or hold the requests that match.
-
-    Attributes:
-        event: what the request must raise.
-        errno: the error; 0 lets the request go on after its delay.
-        sector: hit only requests that touch this sector (of 512 bytes); -1 hits all.
-        iotype: hit only this kind of request; empty hits all but block-status.
-        state: hit only while the node is in this state; 0 hits in any.
-        once: forget the rule after its first hit.
-        immediately: accepted for QEMU's sake; requests here fail in their caller anyway.
-        delay: seconds to wait first.
-        hang: wait until ``release`` or ``cancel_in_flight`` instead.
-    """
-
-    event: str = "none"
-    errno: int = errno_module.EIO
-    sector: int = -1
-    iotype: str = ""
-    state: int = 0
-    once: bool = False
-    immediately: bool = False
-    delay: float = 0.0
-    hang: bool = False
-
-    def __post_init__(self) -> None:
-        _check_event(self.event)
-        if self.iotype and self.iotype not in IO_TYPES:
-            raise InvalidInput("iotype", self.iotype, f"must be one of {', '.join(IO_TYPES)}")
-        if self.sector < -1:
-            raise InvalidInput("sector", self.sector, "must be -1 or a sector number")
-        if self.errno < 0:
-            raise InvalidInput("errno", self.errno, "must not be negative")
-        if self.delay < 0:
-            raise InvalidInput("delay", self.delay, "must not be negative")
-
-    def matches(self, iotype: str, offset: int, length: int) -> bool:
-        """Say whether the rule hits a request; its event and state are left aside."""
-        if self.iotype != iotype and (self.iotype or iotype == "block-status"):
-            return False
-        return self.sector < 0 or offset <= self.sector * SECTOR_SIZE < offset + length
-
-
-@dataclass(frozen=True, slots=True)
-class SetState:
-    """Move the node to another state when an event is raised.
-
-    Attributes:
-        event: the event.
-        new_state: the state afterwards.
-        state: only when the node is in this state; 0 in any.
-    """
-
-    event: str
-    new_state: int
-    state: int = 0
-
-    def __post_init__(self) -> None:
-        _check_event(self.event)
-
-
-Rule = InjectError | SetState
 
 
 class _Hit:
@@ -287,7 +199,7 @@ class BlkdebugNode(FilterNode):
     def _hit(self, iotype: str, offset: int, length: int) -> InjectError | None:
         """Raise the request's events one by one; return the first rule that hits."""
         hit: InjectError | None = None
-        for event in _EVENTS_OF[iotype]:
+        for event in EVENTS_OF[iotype]:
             state = self._state  # all rules of one event see the state before it
             for rule in self._rules:
                 if rule.event != event or rule.state not in (0, state):
@@ -311,8 +223,3 @@ class BlkdebugNode(FilterNode):
         if hit in self._waiting:
             self._waiting.remove(hit)
         return hit.cancelled
-
-
-def _check_event(event: str) -> None:
-    if event not in EVENTS:
-        raise InvalidInput("event", event, f"must be one of {', '.join(EVENTS)}")
