@@ -65,9 +65,17 @@ def test_the_desktop_file_starts_the_command_with_one_image() -> None:
 
 
 def test_the_metainfo_is_valid() -> None:
+    validator = subprocess.run(
+        ["appstreamcli", "validate", "--no-net", RESOURCES / f"{APP_ID}.metainfo.xml"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert APP_ID in validator.stdout, validator.stderr
+    serious = [line for line in validator.stdout.splitlines() if line.startswith(("E:", "W:"))]
     # There is no home page yet, which newer validators take for more than a remark.
-    bent = "--override=url-homepage-missing=info"
-    _run("appstreamcli", "validate", "--no-net", bent, RESOURCES / f"{APP_ID}.metainfo.xml")
+    assert [line for line in serious if "url-homepage-missing" not in line] == []
 
 
 def test_the_metainfo_speaks_of_this_program() -> None:
