@@ -122,6 +122,17 @@ def test_monochrome_states_differ_in_lightness():
     assert min(np.diff(grounds)) > 15
 
 
-def test_mixing_meets_both_ends():
-    assert colors.to_name(colors.mix("#4A98DA", "#F2B134", 0.0)) == "#4A98DA"
-    assert colors.to_name(colors.mix("#4A98DA", "#F2B134", 1.0)) == "#F2B134"
+@pytest.mark.parametrize("rising", [True, False])
+def test_mixing_meets_both_ends(rising):
+    for share, end in ((0.0, "#4A98DA"), (1.0, "#F2B134")):
+        found = colors.mix("#4A98DA", "#F2B134", share, rising_hue=rising)
+        assert colors.to_name(found) == end
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("palette", [colors.LIGHT, colors.DARK])
+def test_a_little_to_copy_never_looks_like_in_sync(palette, vision):
+    table = colors.lookup_table(palette)
+    look = [lab(colors.to_name(tuple(table[n][:3])), VISION[vision]) for n in range(FAILED + 1)]
+    for first in (IN_SYNC + 1, TO_COPY + 1):
+        assert np.linalg.norm(look[first] - look[IN_SYNC]) > 10, first

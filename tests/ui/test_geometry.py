@@ -51,8 +51,8 @@ def test_picture_of_many_chunks_fills_its_room(chunks, size):
 
 def test_hundred_chunks_are_hundred_large_squares():
     grid, per_cell = Area(840, 470).fit(100, 10.0, CellOrder.ROWS)
-    assert (per_cell, grid.cell, grid.columns, grid.rows) == (1, 32, 16, 7)
-    assert grid.left == (840 - 512) / 2
+    assert (per_cell, grid.cell, grid.columns, grid.rows) == (1, 48, 16, 7)
+    assert grid.left == (840 - 768) / 2
 
 
 def test_resizing_a_little_keeps_the_columns():

@@ -7,6 +7,7 @@ state is told by its colour alone: failed has a cross, in flight a frame, not al
 """
 
 import enum
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,11 @@ AGAIN = TO_COPY + STEPS
 FAILED = AGAIN + 1
 """Values of cells; IN_SYNC + 1 ... TO_COPY and TO_COPY + 1 ... AGAIN are the two ramps."""
 
-_RAMP = (0.0, 0.30, 0.44, 0.58, 0.72, 0.86, 1.0)
+_RAMP = (0.0, 0.36, 0.49, 0.62, 0.74, 0.87, 1.0)
 """Where each step stands between the two colours; the first is a leap: a little must be seen."""
+
+SUBDUED = 0.6
+"""Share of colourfulness that is taken away half way between two colours."""
 
 Cells = NDArray[np.uint8]
 
@@ -161,33 +165,48 @@ def to_name(rgb: tuple[int, int, int]) -> str:
     return "#{:02X}{:02X}{:02X}".format(*rgb)
 
 
-def mix(first: str, second: str, share: float) -> tuple[int, int, int]:
-    """Blend two colours in OKLab, where half way looks half way."""
-    blend = (1 - share) * _to_oklab(first) + share * _to_oklab(second)
-    return _from_oklab(blend)
+def mix(first: str, second: str, share: float, *, rising_hue: bool) -> tuple[int, int, int]:
+    """Blend two colours in OKLab along an arc of hues.
+
+    The straight way between the map's colours leads through grey, where both ramps would meet and
+    look like nothing at all. *To copy* goes by way of green (falling hue), *again* by way of mauve
+    (rising hue); both are subdued half way, so that the ends remain what catches the eye.
+    """
+    light, chroma, hue = _polar(_to_oklab(first))
+    light_2, chroma_2, hue_2 = _polar(_to_oklab(second))
+    if rising_hue and hue_2 < hue:
+        hue_2 += 2 * math.pi
+    elif not rising_hue and hue_2 > hue:
+        hue_2 -= 2 * math.pi
+    light += (light_2 - light) * share
+    chroma += (chroma_2 - chroma) * share
+    chroma *= 1 - SUBDUED * 4 * share * (1 - share)
+    hue += (hue_2 - hue) * share
+    return _from_oklab(np.array([light, chroma * math.cos(hue), chroma * math.sin(hue)]))
 
 
 def lookup_table(palette: MapPalette) -> NDArray[np.uint8]:
     """Return colours for all values: shape (256, 4), red, green, blue, alpha.
 
-    256 entries and bytes keep pyqtgraph on its fast way (an indexed image). OUTSIDE and
-    NOT_ALLOCATED are transparent: what lies behind the cells shows there, hatch and all.
+    256 entries and bytes keep pyqtgraph on its fast way (an indexed image). NOT_ALLOCATED is
+    transparent: what lies behind the cells shows there, hatch and all.
     """
     table = np.zeros((256, 4), np.uint8)
+    table[OUTSIDE] = (*to_rgb(palette.ground), 255)
     for step, share in enumerate(_RAMP):
-        table[IN_SYNC + step] = (*mix(palette.in_sync, palette.to_copy, share), 255)
+        to_copy = mix(palette.in_sync, palette.to_copy, share, rising_hue=False)
+        table[IN_SYNC + step] = (*to_copy, 255)
         if step:
-            table[TO_COPY + step] = (*mix(palette.in_sync, palette.again, share), 255)
+            again = mix(palette.in_sync, palette.again, share, rising_hue=True)
+            table[TO_COPY + step] = (*again, 255)
     table[FAILED] = (*to_rgb(palette.failed), 255)
     return table
 
 
 def opaque_table(palette: MapPalette) -> NDArray[np.uint8]:
-    """Return the lookup table with plain colours for what is not allocated and what is outside."""
+    """Return the lookup table with a plain colour for what is not allocated."""
     table = lookup_table(palette)
-    table[:, 3] = 255
-    table[OUTSIDE, :3] = to_rgb(palette.ground)
-    table[NOT_ALLOCATED, :3] = to_rgb(palette.not_allocated)
+    table[NOT_ALLOCATED] = (*to_rgb(palette.not_allocated), 255)
     return table
 
 
@@ -212,6 +231,11 @@ def _to_oklab(name: str) -> NDArray[np.float64]:
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     lab: NDArray[np.float64] = _TO_LAB @ np.cbrt(_TO_LMS @ linear)
     return lab
+
+
+def _polar(lab: NDArray[np.float64]) -> tuple[float, float, float]:
+    light, a, b = lab.tolist()
+    return light, math.hypot(a, b), math.atan2(b, a) % (2 * math.pi)
 
 
 def _from_oklab(lab: NDArray[np.float64]) -> tuple[int, int, int]:

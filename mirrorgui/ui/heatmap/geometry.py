@@ -19,8 +19,9 @@ PREFERRED_CELL = 10.0
 MIN_CELL, MAX_CELL = 4.0, 24.0
 """What a person may choose as the usual side of a cell."""
 
-MAX_FITTED_CELL = 32.0
-"""Few chunks get larger cells, up to this; 100 chunks are 100 squares, not slivers."""
+MAX_FITTED_CELL = 48.0
+"""Few chunks get larger cells, up to this; 100 chunks are 100 squares, not slivers. At 48 there is
+room for their offsets."""
 
 ENLARGED_CELLS = (12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 """Sides for zooming in further when a cell is a chunk already."""

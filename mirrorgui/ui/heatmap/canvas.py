@@ -1,0 +1,275 @@
+"""The picture of the map: cells as one indexed image, and marks painted over it.
+
+Drawing only; ``map_view`` adds the mouse, the keyboard and the words.
+"""
+
+import time
+
+import numpy as np
+import pyqtgraph as pg
+from numpy.typing import NDArray
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QFont, QImage, QPainter, QPen, QPixmap
+from PySide6.QtWidgets import QWidget
+
+from mirrorgui.ui.heatmap import colors, marks
+from mirrorgui.ui.heatmap.cells import CellCounts
+from mirrorgui.ui.heatmap.colors import Cells, MapPalette
+from mirrorgui.ui.heatmap.frame import MapFrame
+from mirrorgui.ui.heatmap.geometry import Area, CellOrder
+from mirrorgui.ui.heatmap.texts import short_place
+from mirrorgui.ui.heatmap.viewport import View, Viewport
+from mirrorgui.ui.pixel_view import PixelView
+
+HOLD_S = 0.25
+"""A chunk is shown in flight for at least this long: copying one may take a millisecond."""
+
+FRAMES_EACH = 600
+"""With more cells in flight than this, those in a row share a frame."""
+
+SELECTION_ALPHA = 90
+
+Indices = NDArray[np.int64]
+
+
+class MapCanvas(PixelView):
+    """Paints a ``MapFrame`` as seen through a ``Viewport``.
+
+    Attributes:
+        frame: what is shown; ``refresh`` after it changed.
+        viewport_: which part of it.
+        cells: the values of the cells in view, as last painted.
+        counts: their counts.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self.frame = MapFrame()
+        self.viewport_ = Viewport(1, Area(100, 100))
+        self.palette_ = colors.LIGHT
+        self.reduced_motion = False
+        self.counts: CellCounts = self.frame.overview
+        self.cells: Cells = np.zeros(0, np.uint8)
+        self.cursor_chunk = 0
+        self.cursor_shown = False
+        self.selection: tuple[int, int] | None = None
+        self._held: dict[tuple[int, int], float] = {}
+        self._tile: QPixmap | None = None
+        self._cross = QPixmap()
+        self._labels = QPixmap()
+        self._labelled: tuple[View, MapPalette, Cells] | None = None
+        super().__init__(parent)
+        self._image = pg.ImageItem(axisOrder="row-major", autoDownsample=False)
+        self._image.setZValue(1)
+        self.addItem(self._image)
+        self.add_painted(self._paint_ground, 0)
+        self.add_painted(self._paint_marks, 2)
+        self._apply_palette()
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def set_frame(self, frame: MapFrame) -> None:
+        """Show another image from its whole."""
+        self.frame = frame
+        order, preferred = self.viewport_.order, self.viewport_.preferred_cell
+        self.viewport_ = Viewport(max(frame.chunks, 1), self.area, order)
+        self.viewport_.set_preferred_cell(preferred)
+        self._held.clear()
+        self.cursor_chunk = 0
+        self.selection = None
+        self.view_changed()
+
+    def set_map_palette(self, palette: MapPalette) -> None:
+        """Use other colours."""
+        self.palette_ = palette
+        self._apply_palette()
+        self.view_changed()
+
+    def _apply_palette(self) -> None:
+        self.set_ground(self.palette_.ground)
+        self._image.setLookupTable(colors.lookup_table(self.palette_), update=False)
+
+    def set_order(self, order: CellOrder) -> None:
+        """Lay cells out by rows or along a Hilbert curve."""
+        self.viewport_.set_order(order)
+        self.view_changed()
+
+    def view_changed(self) -> None:
+        """Make what depends on the raster anew, and paint."""
+        grid, ratio = self.viewport_.view.grid, self.area.ratio
+        self._tile = marks.gap_tile(grid.cell, ratio, self.palette_.ground)
+        self._cross = marks.cross(grid.cell, ratio, self.palette_)
+        self._labelled = None
+        self._image.setPos(grid.left, grid.top)
+        self._image.setScale(grid.cell)
+        self.frame.set_overview_scale(self.viewport_.fit_per_cell)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Count the cells in view and paint them."""
+        view = self.viewport_.view
+        self.counts = self.frame.counts(view)
+        self.cells = colors.encode(self.counts)
+        self._hold_in_flight()
+        picture = view.grid.raster(self.cells, colors.OUTSIDE)
+        self._image.setImage(picture, autoLevels=False, levels=(0, 255))
+        self.repaint_items()
+
+    def _hold_in_flight(self) -> None:
+        now = time.monotonic()
+        current = [(begin, end) for begin, end in self.frame.in_flight.tolist()]
+        hold = 0.0 if self.reduced_motion else HOLD_S
+        self._held = {
+            span: seen for span, seen in self._held.items() if now - seen < hold
+        } | dict.fromkeys(current, now)
+
+    def resized(self) -> None:
+        self.viewport_.resize(self.area)
+        self.view_changed()
+
+    # ---- cells --------------------------------------------------------------------------------
+
+    def in_flight_cells(self) -> Indices:
+        """Return the cells in view that have a frame: in flight now, or a moment ago."""
+        view, port = self.viewport_.view, self.viewport_
+        found = [
+            np.arange(
+                (max(begin, view.first) - view.first) // view.per_cell,
+                -(-(min(end, port.end) - view.first) // view.per_cell),
+            )
+            for begin, end in self._held
+            if begin < port.end and end > view.first
+        ]
+        return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+    def failed_cells(self) -> Indices:
+        """Return the cells in view that have a cross."""
+        return np.flatnonzero(self.cells == colors.FAILED)
+
+    # ---- painting -----------------------------------------------------------------------------
+
+    def _raster_rect(self) -> QRectF:
+        grid = self.viewport_.view.grid
+        return QRectF(grid.left, grid.top, grid.columns * grid.cell, grid.rows * grid.cell)
+
+    def _paint_ground(self, painter: QPainter) -> None:
+        """Paint what shows where the image is transparent: not allocated."""
+        if self.viewport_.view.grid.cell >= marks.HATCH_CELL:
+            brush = marks.hatch_brush(self.area.ratio, self.palette_)
+            painter.fillRect(self._raster_rect(), brush)
+        else:
+            painter.fillRect(self._raster_rect(), QColor(self.palette_.not_allocated))
+
+    def _paint_marks(self, painter: QPainter) -> None:
+        if self._tile is not None:
+            painter.drawTiledPixmap(self._raster_rect(), self._tile)
+        self._paint_crosses(painter)
+        self._paint_labels(painter)
+        self._paint_frames(painter)
+        self._paint_selection(painter)
+        self._paint_cursor(painter)
+
+    def _paint_crosses(self, painter: QPainter) -> None:
+        failed = self.failed_cells()
+        for x, y in self.viewport_.view.grid.corners(failed).tolist():
+            painter.drawPixmap(QPointF(x, y), self._cross)
+
+    def _paint_frames(self, painter: QPainter) -> None:
+        cell = self.viewport_.view.grid.cell
+        spans = self._frame_spans()
+        width = marks.frame_width(cell, len(spans))
+        pen = QPen(QColor(self.palette_.in_flight), width)
+        pen.setJoinStyle(Qt.PenJoinStyle.MiterJoin)
+        painter.setPen(pen)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        for x, y, length in spans:
+            inner = marks.body(x, y, cell)
+            inner.setWidth(length - marks.gap_of(cell))
+            painter.drawRect(inner.adjusted(width / 2, width / 2, -width / 2, -width / 2))
+
+    def _frame_spans(self) -> list[tuple[float, float, float]]:
+        """Return corners and lengths of frames; many cells in a row share one."""
+        cells, grid = self.in_flight_cells(), self.viewport_.view.grid
+        corners = grid.corners(cells)
+        if len(cells) <= FRAMES_EACH or grid.order is CellOrder.HILBERT:
+            return [(x, y, grid.cell) for x, y in corners[: 4 * FRAMES_EACH].tolist()]
+        breaks = np.flatnonzero((np.diff(cells) != 1) | (np.diff(corners[:, 1]) != 0)) + 1
+        begins = np.concatenate(([0], breaks))
+        lengths = np.diff(np.append(begins, len(cells))) * grid.cell
+        spans: list[tuple[float, float, float]] = [
+            (x, y, length)
+            for (x, y), length in zip(corners[begins].tolist(), lengths.tolist(), strict=True)
+        ]
+        return spans
+
+    def _paint_selection(self, painter: QPainter) -> None:
+        if self.selection is None:
+            return
+        view, grid = self.viewport_.view, self.viewport_.view.grid
+        begin, end = self.selection
+        low = max((begin - view.first) // view.per_cell, 0)
+        high = min(-(-(end - view.first) // view.per_cell), len(self.cells))
+        if low >= high:
+            return
+        chosen = np.zeros(len(self.cells), np.uint8)
+        chosen[low:high] = 1
+        mask = grid.raster(chosen, 0)
+        picture = QImage(
+            mask.data, grid.columns, grid.rows, grid.columns, QImage.Format.Format_Indexed8
+        )
+        tint = QColor(self.palette_.cursor)
+        tint.setAlpha(SELECTION_ALPHA)
+        picture.setColorTable([0, tint.rgba()])
+        painter.drawImage(self._raster_rect(), picture)
+
+    def _paint_cursor(self, painter: QPainter) -> None:
+        cell = self.viewport_.cell_of(self.cursor_chunk)
+        if cell is None or not self.cursor_shown:
+            return
+        grid = self.viewport_.view.grid
+        x, y = grid.corner(cell)
+        around = marks.body(x, y, grid.cell).adjusted(-1.5, -1.5, 1.5, 1.5)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(QPen(QColor(self.palette_.ground), 5))
+        painter.drawRect(around)
+        painter.setPen(QPen(QColor(self.palette_.cursor), 2))
+        painter.drawRect(around)
+
+    def _paint_labels(self, painter: QPainter) -> None:
+        """Write offsets into large cells; as a picture, made anew only when cells change."""
+        view = self.viewport_.view
+        if view.grid.cell < marks.LABEL_CELL:
+            return
+        known = self._labelled
+        same = (
+            known is not None
+            and known[:2] == (view, self.palette_)
+            and np.array_equal(known[2], self.cells)
+        )
+        if not same:
+            self._labels = self._draw_labels(view)
+            self._labelled = (view, self.palette_, self.cells)
+        painter.drawPixmap(QPointF(0, 0), self._labels)
+
+    def _draw_labels(self, view: View) -> QPixmap:
+        ratio = self.area.ratio
+        picture = QPixmap(round(self.width() * ratio), round(self.height() * ratio))
+        picture.setDevicePixelRatio(ratio)
+        picture.fill(Qt.GlobalColor.transparent)
+        painter = QPainter(picture)
+        font = QFont(self.font())
+        font.setPixelSize(11)
+        painter.setFont(font)
+        grounds = [colors.to_name(rgb) for rgb in self._opaque_rgb()]
+        corners = view.grid.corners(np.arange(len(self.cells)))
+        for cell, (x, y) in enumerate(corners.tolist()):
+            painter.setPen(QColor(marks.readable_on(grounds[self.cells[cell]])))
+            offset = (view.first + cell * view.per_cell) * self.frame.granularity
+            inside = marks.body(x, y, view.grid.cell).adjusted(3, 3, -3, -3)
+            where = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom
+            painter.drawText(inside, where, short_place(offset))
+        painter.end()
+        return picture
+
+    def _opaque_rgb(self) -> list[tuple[int, int, int]]:
+        table = colors.opaque_table(self.palette_)[: colors.FAILED + 1, :3]
+        return [(red, green, blue) for red, green, blue in table.tolist()]

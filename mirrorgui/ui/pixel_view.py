@@ -1,0 +1,104 @@
+"""A pyqtgraph view whose scene is the widget's own pixels: no ranges, no mouse modes, no menus."""
+
+from collections.abc import Callable
+
+import pyqtgraph as pg
+from PySide6.QtCore import QRectF, Qt
+from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QResizeEvent, QWheelEvent
+from PySide6.QtWidgets import QGraphicsView, QStyleOptionGraphicsItem, QWidget
+
+from mirrorgui.ui.heatmap.geometry import Area
+
+
+class PaintedItem(pg.GraphicsObject):
+    """An item that a function paints, as large as its view."""
+
+    def __init__(self, paint: Callable[[QPainter], None], z: float) -> None:
+        super().__init__()
+        self._paint = paint
+        self._bounds = QRectF()
+        self.setZValue(z)
+
+    def set_bounds(self, bounds: QRectF) -> None:
+        """Cover another rectangle of the scene."""
+        self.prepareGeometryChange()
+        self._bounds = bounds
+
+    def boundingRect(self) -> QRectF:
+        return self._bounds
+
+    def paint(
+        self,
+        painter: QPainter,
+        option: QStyleOptionGraphicsItem,  # noqa: ARG002 - Qt's signature
+        widget: QWidget | None = None,  # noqa: ARG002
+    ) -> None:
+        self._paint(painter)
+
+
+class PixelView(pg.GraphicsView):
+    """Items in device-independent pixels of the widget.
+
+    Subclasses handle the mouse and the keyboard themselves; pyqtgraph's own handling is off.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self._painted: list[PaintedItem] = []
+        super().__init__(parent, useOpenGL=False, background=None)
+        self.setCentralItem(None)
+        self.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
+        self.setViewportUpdateMode(QGraphicsView.ViewportUpdateMode.FullViewportUpdate)
+        self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+
+    def add_painted(self, paint: Callable[[QPainter], None], z: float) -> PaintedItem:
+        """Add an item that ``paint`` draws in the view's pixels; higher ``z`` lies above."""
+        item = PaintedItem(paint, z)
+        item.set_bounds(QRectF(self.rect()))
+        self._painted.append(item)
+        self.addItem(item)
+        return item
+
+    def repaint_items(self) -> None:
+        """Draw everything anew at the next chance."""
+        self.viewport().update()
+
+    def set_ground(self, color: str) -> None:
+        """Set the colour behind everything."""
+        self.setBackground(QColor(color))
+
+    @property
+    def area(self) -> Area:
+        """The widget's room."""
+        return Area(self.width(), self.height(), self.devicePixelRatioF())
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        if event is None:  # pyqtgraph's constructor: the subclass is not there yet
+            return
+        for item in self._painted:
+            item.set_bounds(QRectF(self.rect()))
+        self.resized()
+
+    def resized(self) -> None:
+        """Subclasses follow the widget's new size here."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        event.ignore()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        event.ignore()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        event.ignore()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        event.ignore()
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        event.ignore()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        event.ignore()
+
+    def leaveEvent(self, event: object) -> None:
+        """Leave pyqtgraph's hover handling alone: nothing here uses it."""
