@@ -27,6 +27,11 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
     )
 
 
+def open_descriptors() -> set[str]:
+    """Numbers of this process's open descriptors."""
+    return {entry.name for entry in os.scandir("/proc/self/fd")}
+
+
 @pytest.fixture
 def loop_device() -> Iterator[Callable[..., str]]:
     """Attach files to loop devices: ``loop_device(path, *losetup options)``."""

@@ -1,0 +1,202 @@
+"""What lies on what: partitions, loop devices, device mapper, RAID, files; from sysfs.
+
+Every thing that can hold an image is named by a ``Place``: a block device by its number, a regular
+file by device and inode. So a path, a symbolic link, a hard link and a bind mount of the same thing
+have the same place.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirrorgui.block.mounts import read_mounts, read_swaps
+
+SYS = Path("/sys")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A block device (``inode`` is 0, ``device`` its own number) or a file on a device."""
+
+    device: int
+    inode: int = 0
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a block device."""
+        return self.inode == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Something that uses a place.
+
+    Attributes:
+        place: the user itself: a partition of it, a loop device on it, ...
+        text: as ``mounted on /mnt``.
+        system: this computer runs from it.
+    """
+
+    place: Place
+    text: str
+    system: bool = False
+
+
+SYSTEM_FOLDERS = frozenset(("/", "/boot", "/boot/efi", "/efi", "/home", "/usr", "/var"))
+"""Where a file system of the running system is mounted."""
+
+
+def place_of(status: os.stat_result) -> Place:
+    """Return the place of a file or block device from its ``stat``."""
+    if stat.S_ISBLK(status.st_mode):
+        return Place(status.st_rdev)
+    return Place(status.st_dev, status.st_ino)
+
+
+def device_name(number: int) -> str:
+    """Return the path of a block device, ``/dev/sda1``; ``8:1`` where the kernel does not know."""
+    folder = _device_folder(number)
+    if folder is None:
+        return f"{os.major(number)}:{os.minor(number)}"
+    mapped = _text(folder / "dm" / "name")
+    return f"/dev/mapper/{mapped}" if mapped else f"/dev/{folder.name.replace('!', '/')}"
+
+
+def below(place: Place) -> set[Place]:
+    """Return the place and all that its bytes lie on, down to the disks.
+
+    A file lies on the device of its file system, a partition on its disk, a loop device on its
+    file or device, a mapped or RAID device on its parts.
+    """
+    found: set[Place] = set()
+    waiting = [place]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += _directly_below(one)
+    return found
+
+
+def above(place: Place) -> set[Place]:
+    """Return the block devices that are made of a place, without itself."""
+    found: set[Place] = set()
+    waiting = [place]
+    loops = list(_loops())
+    while waiting:
+        one = waiting.pop()
+        for other in _directly_above(one, loops):
+            if other not in found:
+                found.add(other)
+                waiting.append(other)
+    return found
+
+
+def disks_of(place: Place) -> set[Place]:
+    """Return the devices at the very bottom: whole disks. Empty for RAM and network."""
+    return {
+        one
+        for one in below(place)
+        if one.is_device and _device_folder(one.device) is not None and not _directly_below(one)
+    }
+
+
+def uses_of(place: Place) -> list[Use]:
+    """Say what the running system does with a place: mounts, swap, mapped devices, loops.
+
+    Unmounted partitions are no use; a loop or mapped device is one, also when idle.
+    """
+    upper = above(place)
+    uses = [
+        Use(Place(mount.device), f"mounted on {mount.folder}", mount.folder in SYSTEM_FOLDERS)
+        for mount in read_mounts()
+        if {Place(mount.device), Place(mount.source_device)} & ({place} | upper)
+        and mount.source_device  # not tmpfs and the like
+    ]
+    for path in read_swaps():
+        swap = _path_place(path)
+        if swap is not None and swap in {place} | upper:
+            uses.append(Use(swap, "used as swap", system=swap.is_device))
+    busy = {use.place for use in uses}
+    for one in sorted(upper):
+        if one not in busy and not _is_partition(one):
+            uses.append(Use(one, f"used by {device_name(one.device)}"))
+    return uses
+
+
+def _directly_below(place: Place) -> list[Place]:
+    if not place.is_device:
+        host = place.device
+        return [Place(host)] if _device_folder(host) is not None else []
+    folder = _device_folder(place.device)
+    if folder is None:
+        return []
+    found = [_folder_place(slave) for slave in _entries(folder / "slaves")]
+    if (folder / "partition").exists():
+        found.append(_folder_place(folder.parent))
+    backing = _text(folder / "loop" / "backing_file")
+    if backing:
+        found.append(_path_place(backing))
+    return [one for one in found if one is not None]
+
+
+def _directly_above(place: Place, loops: list[tuple[Place, Place]]) -> list[Place]:
+    found = [device for device, backing in loops if backing == place]
+    folder = _device_folder(place.device) if place.is_device else None
+    if folder is not None:
+        parts = [entry for entry in _entries(folder) if (entry / "partition").exists()]
+        for entry in [*_entries(folder / "holders"), *parts]:
+            upper = _folder_place(entry)
+            if upper is not None:
+                found.append(upper)
+    return found
+
+
+def _loops() -> Iterator[tuple[Place, Place]]:
+    """Yield every loop device that is set up, with what it lies on."""
+    for folder in (SYS / "block").glob("loop*"):
+        backing = _text(folder / "loop" / "backing_file")
+        if backing:
+            device, file = _folder_place(folder), _path_place(backing)
+            if device is not None and file is not None:
+                yield device, file
+
+
+def _is_partition(place: Place) -> bool:
+    folder = _device_folder(place.device)
+    return folder is not None and (folder / "partition").exists()
+
+
+def _device_folder(number: int) -> Path | None:
+    if os.major(number) == 0:  # no block device: tmpfs, btrfs, network
+        return None
+    link = SYS / "dev" / "block" / f"{os.major(number)}:{os.minor(number)}"
+    return link.resolve() if link.exists() else None
+
+
+def _folder_place(folder: Path) -> Place | None:
+    major, colon, minor = _text(folder / "dev").partition(":")
+    return Place(os.makedev(int(major), int(minor))) if colon else None
+
+
+def _path_place(path: str) -> Place | None:
+    try:
+        return place_of(Path(path).stat())
+    except OSError:  # deleted, or in another mount namespace
+        return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="surrogateescape").strip()
+    except OSError:
+        return ""
