@@ -102,6 +102,7 @@ class NbdNode(BlockNode):
             can_zero=self._has(TransmissionFlag.SEND_WRITE_ZEROES),
             can_discard=self._has(TransmissionFlag.SEND_TRIM),
             max_transfer=self._max_transfer,
+            latency_bound=True,
         )
         several = self._has(TransmissionFlag.CAN_MULTI_CONN)
         self._links = Links(

@@ -128,14 +128,17 @@ class Links:
                 if self._closed:
                     raise LinkDownError("the node is closed")
                 self._lost_at = self._lost_at or time.monotonic()
-                # Waits for one outcome of the opening thread, whose attempts have a limit.
-                outcomes = self._outcomes
-                self._open_one()
-                self._changed.wait_for(
-                    lambda: self._outcomes != outcomes or self._epoch != epoch or self._closed
-                )
+                self._await_outcome(epoch)
                 if not self._alive() and self._epoch == epoch:
                     raise LinkDownError(self._failure)
+
+    def _await_outcome(self, epoch: int) -> None:
+        """Wait for one result of the opening thread, whose attempts have a limit."""
+        outcomes = self._outcomes
+        self._open_one()
+        self._changed.wait_for(
+            lambda: self._outcomes != outcomes or self._epoch != epoch or self._closed
+        )
 
     def _give_back(self, connection: ClientConnection) -> None:
         with self._changed:

@@ -13,6 +13,8 @@ from mirrorgui.nbd.constants import DEFAULT_PORT, MAX_STRING
 _SCHEMES = {
     "nbd": (False, False),
     "nbds": (False, True),
+    "nbd+tcp": (False, False),  # QEMU's longer names for the two
+    "nbds+tcp": (False, True),
     "nbd+unix": (True, False),
     "nbds+unix": (True, True),
 }
