@@ -131,9 +131,10 @@ choose_python() {
         die "${python:-Python} cannot make virtual environments"
 }
 
-# make_environment DIR: makes it, or makes it anew when its Python is gone or does not fit.
+# make_environment DIR: makes it, or makes it anew when it was left half made, or its Python is gone
+# or does not fit.
 make_environment() {
-    if [ -x "$1/bin/python" ] && python_fits "$1/bin/python"; then
+    if [ -x "$1/bin/pip" ] && python_fits "$1/bin/python"; then
         return
     fi
     choose_python
