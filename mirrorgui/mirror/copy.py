@@ -17,14 +17,17 @@ from mirrorgui.units import KiB, MiB
 PIECE = 1 * MiB
 """Bytes read and written at once. Longer requests were not faster; shorter ones cost calls."""
 
-ZERO_BLOCK = 64 * KiB
-"""Zeroes are looked for in blocks of this size, or of the granularity where that is finer.
+ZERO_BLOCK = 4 * KiB
+"""Zeroes are looked for in blocks of this size, the usual allocation unit of a file system. A block
+is searched only when it begins with a zero word, so data costs one word a block."""
 
-A block is searched only when it begins with a zero word, so data costs one word a block.
-"""
+MIN_ZEROING = 64 * KiB
+"""Shorter runs of zeroes than this are written with the data around them where the target holds
+something: a hole in the midst of data costs more than it saves."""
 
-MIN_ZERO_BLOCK = 4 * KiB
-"""Usual allocation unit of a file system: finer holes would save nothing."""
+MAP_FROM = 256 * KiB
+"""Ranges from this length on are asked for their map first. Shorter ones are dirty because somebody
+wrote them: reading is as cheap as asking, and the zeroes in them are found all the same."""
 
 _WORD = 8
 
@@ -57,11 +60,11 @@ class Copier:
         self._target = target
         self.target_data = target_data
         self._unmap = unmap
-        self._zero_block = min(max(target_data.granularity, MIN_ZERO_BLOCK), ZERO_BLOCK)
         # Anonymous memory is page-aligned and unlike bytearray not touched before it is used.
         self._buffer = memoryview(mmap.mmap(-1, PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         words: NDArray[np.uint64] = np.frombuffer(self._buffer, np.uint64)
-        self._blocks = words.reshape(-1, self._zero_block // _WORD)
+        self._blocks = words.reshape(-1, ZERO_BLOCK // _WORD)
+        self._heads = self._blocks[:, 0]
 
     def copy(self, offset: int, length: int) -> Moved:
         """Make the target's range equal to the source's.
@@ -69,50 +72,63 @@ class Copier:
         Raises:
             BlockIOError: the range may be copied in part.
         """
-        copied = zeroed = 0
+        if length < MAP_FROM:
+            copied = self._copy_piece(offset, length)
+            return Moved(copied, length - copied)
+        copied = 0
         for run in chain_extents(self._source, offset, length):
             if run.kind is ExtentKind.ZERO:
                 self._zero(run.offset, run.length)
-                zeroed += run.length
                 continue
             for start in range(run.offset, run.end, PIECE):
-                wrote = self._copy_piece(start, min(PIECE, run.end - start))
-                copied += wrote
-                zeroed += min(PIECE, run.end - start) - wrote
-        return Moved(copied, zeroed)
+                copied += self._copy_piece(start, min(PIECE, run.end - start))
+        return Moved(copied, length - copied)
 
     def _copy_piece(self, offset: int, length: int) -> int:
         """Copy at most one buffer; return how many bytes were written as data."""
         piece = self._buffer[:length]
         self._source.read_into(offset, piece)
-        zero = self._zero_blocks(length)
-        if not zero:
+        heads = self._heads[: -(-length // ZERO_BLOCK)]
+        if heads.all():  # no block begins with zeroes: nothing but data
             self._write(offset, piece)
             return length
-        return self._copy_runs(offset, piece, zero)
+        return self._copy_runs(offset, piece)
 
-    def _zero_blocks(self, length: int) -> set[int]:
-        """Return the numbers of the whole blocks in the buffer that hold only zeroes."""
-        blocks = self._blocks[: length // self._zero_block]
-        candidates = np.flatnonzero(blocks[:, 0] == 0)
-        return {int(block) for block in candidates if not blocks[block].any()}
-
-    def _copy_runs(self, offset: int, piece: memoryview, zero: set[int]) -> int:
-        """Write a buffer in runs of zero and non-zero blocks; return the bytes of data."""
-        block, length, wrote, start = self._zero_block, len(piece), 0, 0
-        while start < length:
-            is_zero = start // block in zero
-            end = start + block
-            while end < length and (end // block in zero) == is_zero:
-                end += block
-            end = min(end, length)
-            if is_zero:
-                self._zero(offset + start, end - start)
+    def _copy_runs(self, offset: int, piece: memoryview) -> int:
+        """Write a buffer in runs of zeroes and data; return the bytes written as data."""
+        wrote = 0
+        for start, end, is_zero in self._runs(len(piece)):
+            at, length = offset + start, end - start
+            if is_zero and (length >= MIN_ZEROING or not self.target_data.touches(at, length)):
+                self._zero(at, length)
             else:
-                self._write(offset + start, piece[start:end])
-                wrote += end - start
-            start = end
+                self._write(at, piece[start:end])
+                wrote += length
         return wrote
+
+    def _runs(self, length: int) -> list[tuple[int, int, bool]]:
+        """Return the buffer as runs of (start, end, is zero), in whole blocks but for the end.
+
+        A last block that is cut short counts as data: it is the image's tail, and hardly worth it.
+        """
+        whole = length // ZERO_BLOCK
+        zero = self._heads[:whole] == 0
+        for block in np.flatnonzero(zero):
+            zero[block] = not self._blocks[block].any()
+        edges = np.flatnonzero(zero[1:] != zero[:-1]) + 1
+        starts = [0, *(int(edge) for edge in edges)] if whole else []
+        ends = [*starts[1:], whole]
+        runs = (
+            [
+                (first * ZERO_BLOCK, last * ZERO_BLOCK, bool(zero[first]))
+                for first, last in zip(starts, ends, strict=True)
+            ]
+            if whole
+            else []
+        )
+        if length % ZERO_BLOCK:
+            runs.append((whole * ZERO_BLOCK, length, False))
+        return runs
 
     def _write(self, offset: int, data: memoryview) -> None:
         # Before the write: a failed one may have left anything behind.

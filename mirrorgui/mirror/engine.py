@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from mirrorgui.block.node import BlockNode
@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 BATCH = 4
 """Operations handed over at once: with 16 in flight, two threads work and two batches wait."""
+
+MAX_RANGES = 16
+"""Scattered ranges that one operation gathers, while they fit under its cap: 16 chunks of 64 KiB
+cost the loop and the interpreter's lock hardly more than one run of 1 MiB."""
 
 MAX_LOCAL_THREADS = 4
 """More threads than this fight for the interpreter instead of copying."""
@@ -65,10 +69,29 @@ class Stall(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class Operation:
-    """A claimed range on its way."""
+    """What is claimed, handed over and counted as one: a run, or several scattered ones.
+
+    Attributes:
+        pieces: those that have not ended yet.
+        started_ns: monotonic clock at which it was claimed.
+    """
+
+    started_ns: int
+    pieces: list["Piece"] = field(default_factory=list)
+
+    def view(self) -> OperationView:
+        """Return it as the window sees it."""
+        ranges = tuple(sorted((piece.offset, piece.length) for piece in self.pieces))
+        length = sum(length for _, length in ranges)
+        return OperationView(ranges[0][0], length, self.started_ns, ranges=ranges)
+
+
+@dataclass(eq=False, slots=True)
+class Piece:
+    """One range of an operation: what a copy thread moves at a time."""
 
     claim: Claim
-    started_ns: int
+    operation: Operation
 
     @property
     def offset(self) -> int:
@@ -84,8 +107,8 @@ class Operation:
 class EngineListener(Protocol):
     """Who decides what the engine's news mean."""
 
-    def operation_failed(self, operation: Operation, error: BlockIOError) -> bool:
-        """An operation failed; its chunks are dirty again. True: try them later, not now."""
+    def piece_failed(self, piece: Piece, error: BlockIOError) -> bool:
+        """A range could not be copied and is dirty again. True: try it later, not now."""
 
     def engine_broken(self, error: BaseException) -> None:
         """A copy thread raised what no driver may raise."""
@@ -151,7 +174,7 @@ class CopyEngine:
             self._batch = 1  # waiting together would only make each wait for all
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._threads: CopyThreads[Operation] = CopyThreads(
+        self._threads: CopyThreads[Piece] = CopyThreads(
             thread_count(threads, source, target), lambda: self._worker(unmap), self._on_done
         )
         self._in_flight: set[Operation] = set()
@@ -164,10 +187,10 @@ class CopyEngine:
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
 
-    def _worker(self, unmap: bool) -> Callable[[Operation], Moved]:
+    def _worker(self, unmap: bool) -> Callable[[Piece], Moved]:
         """Return what one copy thread calls for each operation."""
         copier = Copier(self.source, self.target, self.target_data, unmap=unmap)
-        return lambda operation: copier.copy(operation.offset, operation.length)
+        return lambda piece: copier.copy(piece.offset, piece.length)
 
     # Looks from outside.
 
@@ -214,7 +237,7 @@ class CopyEngine:
 
     def operations(self) -> tuple[OperationView, ...]:
         """Return the operations in flight and the guests' writes to both images, oldest first."""
-        views = [OperationView(op.offset, op.length, op.started_ns) for op in self._in_flight]
+        views = [operation.view() for operation in self._in_flight]
         views.extend(
             OperationView(claim.offset, claim.length, claim.since_ns, OperationKind.GUEST)
             for claim in self.ranges.held()
@@ -228,8 +251,8 @@ class CopyEngine:
         """Begin nothing more and take back what no thread has begun. In-flight I/O goes on."""
         self._suspended = True
         self._wants_kick = False
-        for operation in self._threads.recall():
-            self._undo(operation)
+        for piece in self._threads.recall():
+            self._undo(piece)
         self._stall = Stall.SUSPENDED
 
     def resume(self) -> None:
@@ -277,14 +300,16 @@ class CopyEngine:
 
     def pump(self) -> None:
         """Begin as many operations as may be begun now."""
-        batch: list[Operation] = []
+        batch: list[Piece] = []
+        operations = 0
         # Asked for before the bitmap is searched: a guest that marks after the search kicks.
         self._wants_kick = True
         while (operation := self._begin()) is not None:
-            batch.append(operation)
-            if len(batch) >= self._batch:
+            batch.extend(operation.pieces)
+            operations += 1
+            if operations >= self._batch:
                 self._threads.submit(batch)
-                batch = []
+                batch, operations = [], 0
         if batch:
             self._threads.submit(batch)
         if self._stall not in (Stall.CLEAN, Stall.BUSY):
@@ -301,12 +326,25 @@ class CopyEngine:
         elif not self.urgent and self.limit.delay_ns():
             self._stall = Stall.THROTTLED
         else:
-            claim = self._claim_next(min(self._piece(), align_down(room, self.granularity)))
-            if claim is not None:
-                return self._launch(claim)
+            return self._gather(min(self._longest(), align_down(room, self.granularity)))
         return None
 
-    def _piece(self) -> int:
+    def _gather(self, longest: int) -> Operation | None:
+        """Claim the next run, and while it is short the ones behind it as well."""
+        operation = Operation(time.monotonic_ns())
+        room = longest
+        while room >= self.granularity and len(operation.pieces) < MAX_RANGES:
+            claim = self._claim_next(room)
+            if claim is None:
+                break
+            self._launch(claim, operation)
+            room -= claim.length
+        if not operation.pieces:
+            return None
+        self._in_flight.add(operation)
+        return operation
+
+    def _longest(self) -> int:
         """Return the longest operation for now, in bytes."""
         piece = self.limit.piece
         if not piece or self.urgent:
@@ -358,20 +396,18 @@ class CopyEngine:
         failed = self.failures.failed.next_dirty(offset)
         return length if failed is None else min(length, failed - offset)
 
-    def _launch(self, claim: Claim) -> Operation:
+    def _launch(self, claim: Claim, operation: Operation) -> None:
         # Clear before the read: a guest's write from now on marks the chunk again.
         self.dirty.clear(claim.offset, claim.length)
-        operation = Operation(claim, time.monotonic_ns())
-        self._in_flight.add(operation)
+        operation.pieces.append(Piece(claim, operation))
         self._claimed += claim.length
         self._cursor = claim.end if claim.end < self.source.size else 0
         if not self.urgent:
             self.limit.charge(claim.length)
-        return operation
 
     # The end of operations.
 
-    def _on_done(self, done: Sequence[Done[Operation]]) -> None:
+    def _on_done(self, done: Sequence[Done[Piece]]) -> None:
         for each in done:
             if each.error is not None:
                 self._end_failed(each.work, each.error)
@@ -382,35 +418,43 @@ class CopyEngine:
         self.pump()
         self._listener.engine_changed()
 
-    def _end_copied(self, operation: Operation, moved: Moved) -> None:
-        self._forget(operation)
-        self.copied.mark(operation.offset, operation.length)
-        self.failures.solved(operation.offset, operation.length)
-        self.done_bytes += operation.length
+    def _end_copied(self, piece: Piece, moved: Moved) -> None:
+        claim = piece.claim
+        self.copied.mark(claim.offset, claim.length)
+        if not self.failures.failed.is_clean:
+            self.failures.solved(claim.offset, claim.length)
+        self.done_bytes += claim.length
         self.copied_bytes += moved.copied
-        self.zeroed_bytes += moved.zeroed
-        self.limit.refund(moved.zeroed)
-        self.latency[latency_bucket(time.monotonic_ns() - operation.started_ns)] += 1
+        if moved.zeroed:
+            self.zeroed_bytes += moved.zeroed
+            self.limit.refund(moved.zeroed)
+        self._forget(piece)
 
-    def _end_failed(self, operation: Operation, error: BaseException) -> None:
-        self.dirty.mark(operation.offset, operation.length)
-        self._forget(operation)
+    def _end_failed(self, piece: Piece, error: BaseException) -> None:
+        self.dirty.mark(piece.offset, piece.length)
+        self._forget(piece)
         if not isinstance(error, BlockIOError):
             self._listener.engine_broken(error)
             return
-        if self._listener.operation_failed(operation, error):
+        if self._listener.piece_failed(piece, error):
             # Aside means: dirty, but not offered to the pump before its time.
-            self.dirty.clear(operation.offset, operation.length)
+            self.dirty.clear(piece.offset, piece.length)
 
-    def _undo(self, operation: Operation) -> None:
-        """An operation was taken back before it began."""
-        self.dirty.mark(operation.offset, operation.length)
-        self._forget(operation)
+    def _undo(self, piece: Piece) -> None:
+        """A range was taken back before it was begun."""
+        self.dirty.mark(piece.offset, piece.length)
+        self._forget(piece)
 
-    def _forget(self, operation: Operation) -> None:
-        self._in_flight.remove(operation)
-        self._claimed -= operation.length
-        self.ranges.release(operation.claim)
+    def _forget(self, piece: Piece) -> None:
+        """A range is no longer in flight; with the last one its operation has ended."""
+        self._claimed -= piece.claim.length
+        self.ranges.release(piece.claim)
+        operation = piece.operation
+        operation.pieces.remove(piece)
+        if not operation.pieces:
+            self._in_flight.remove(operation)
+            taken_ns = time.monotonic_ns() - operation.started_ns
+            self.latency[latency_bucket(taken_ns)] += 1
 
     # Timers.
 

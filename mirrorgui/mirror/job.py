@@ -14,7 +14,7 @@ from mirrorgui.block.node import BlockNode
 from mirrorgui.errors import BlockIOError, InvalidInput, MirrorGUIError, StateError
 from mirrorgui.mirror.bitmap import DirtyBitmap, MapWords
 from mirrorgui.mirror.drive import Drive
-from mirrorgui.mirror.engine import CopyEngine, Operation, Stall
+from mirrorgui.mirror.engine import CopyEngine, Piece, Stall
 from mirrorgui.mirror.events import EventLog
 from mirrorgui.mirror.guest import Tracking, WriteBlocking
 from mirrorgui.mirror.hold import GuestHold
@@ -32,7 +32,7 @@ from mirrorgui.mirror.reaction import Reaction
 from mirrorgui.mirror.record import JobRecord
 from mirrorgui.mirror.scan import MIN_STEP, Scan
 from mirrorgui.mirror.snapshot import JobSnapshot, Outcome, Phase
-from mirrorgui.mirror.states import OVER, JobStatus, Verb, require
+from mirrorgui.mirror.states import OVER, JobStatus, Verb, is_allowed, require
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +197,15 @@ class MirrorJob:
         """Return the final snapshot once the job has concluded, however it did."""
         await asyncio.shield(self._ended)
         return self.snapshot()
+
+    async def shut_down(self) -> None:
+        """Drop everything and return when the job has concluded; a job never begun just goes."""
+        if self._task is None:
+            await self._engine.close()
+            return
+        if not self._record.forced and is_allowed(Verb.CANCEL, self._record.status):
+            self.cancel(force=True)
+        await self._task
 
     def pause(self) -> None:
         """Begin nothing more; the status changes when the operations in flight have ended.
@@ -597,11 +606,11 @@ class MirrorJob:
 
     # ---------------------------------------------------------------- what the engine tells
 
-    def operation_failed(self, operation: Operation, error: BlockIOError) -> bool:
+    def piece_failed(self, piece: Piece, error: BlockIOError) -> bool:
         """Answer a failed copy by policy; True when it is to be tried later."""
         if self._record.must_abort:
             return False
-        action = self._reaction.answer(error, operation.offset, operation.length)
+        action = self._reaction.answer(error, piece.offset, piece.length)
         return action is Action.IGNORE
 
     def engine_broken(self, error: BaseException) -> None:

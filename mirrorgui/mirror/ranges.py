@@ -7,6 +7,7 @@ for them.
 
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,13 +36,14 @@ class RangeLock:
     """Exclusive claims on byte ranges: the job never waits for one, guest threads do.
 
     The job is refused what a guest waits for: a guest is delayed by the copy that runs, never by
-    the next one. Claims are few (the operations in flight), so they are searched one by one.
+    the next one. Claims that are held never overlap, so they are kept sorted by offset.
     """
 
     def __init__(self, on_guest_release: Callable[[], None] = lambda: None) -> None:
         """Create it; ``on_guest_release`` is called, from any thread, when a guest's claim ends."""
         self._changed = threading.Condition(threading.Lock())
-        self._held: list[Claim] = []
+        self._offsets: list[int] = []
+        self._held: list[Claim] = []  # in the order of _offsets
         self._waiting: list[Claim] = []
         self._on_guest_release = on_guest_release
 
@@ -52,21 +54,24 @@ class RangeLock:
             The claim, shorter than asked where something is in the way; None when nothing is free
             at ``offset``.
         """
+        end = offset + length
         with self._changed:
-            end = offset + length
+            place = bisect_right(self._offsets, offset)
+            if place and self._held[place - 1].end > offset:
+                return None
             free = end
-            for others in (self._held, self._waiting):
-                for other in others:
-                    if other.offset < free and offset < other.offset + other.length:
-                        free = other.offset
-                        if free <= offset:
-                            return None
+            if place < len(self._offsets):
+                free = min(free, self._offsets[place])
+            for waiting in self._waiting:
+                if waiting.offset < free and offset < waiting.end:
+                    free = waiting.offset
             if free < end:
-                length = (free - offset) // alignment * alignment
+                length = max(free - offset, 0) // alignment * alignment
                 if not length:
                     return None
             claim = Claim(offset, length)
-            self._held.append(claim)
+            self._offsets.insert(place, offset)
+            self._held.insert(place, claim)
             return claim
 
     @contextmanager
@@ -81,30 +86,34 @@ class RangeLock:
                         self._changed.wait()
                 finally:
                     self._waiting.remove(claim)
-            self._held.append(claim)
+            place = bisect_right(self._offsets, offset)
+            self._offsets.insert(place, offset)
+            self._held.insert(place, claim)
         try:
             yield claim
         finally:
             self.release(claim)
 
     def _conflicts(self, claim: Claim) -> bool:
-        end = claim.offset + claim.length
-        return any(
-            other.offset < end and claim.offset < other.offset + other.length
-            for other in self._held
-        )
+        place = bisect_right(self._offsets, claim.offset)
+        if place and self._held[place - 1].end > claim.offset:
+            return True
+        return place < len(self._offsets) and self._offsets[place] < claim.end
 
     def release(self, claim: Claim) -> None:
         """Give a claim back and wake whoever waits for a part of it."""
         with self._changed:
-            self._held.remove(claim)
+            # Offsets of held claims differ: empty ranges are never claimed.
+            place = bisect_left(self._offsets, claim.offset)
+            del self._offsets[place]
+            del self._held[place]
             if self._waiting:
                 self._changed.notify_all()
         if claim.guest:
             self._on_guest_release()
 
     def held(self) -> tuple[Claim, ...]:
-        """Return the claims held at this moment."""
+        """Return the claims held at this moment, by offset."""
         with self._changed:
             return tuple(self._held)
 

@@ -46,12 +46,25 @@ class OperationKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class OperationView:
-    """An operation in flight: bytes from ``offset``, begun at ``started_ns`` (monotonic clock)."""
+    """An operation in flight.
+
+    Attributes:
+        offset: first byte.
+        length: bytes moved; less than the distance to the last one when ``ranges`` are several.
+        started_ns: monotonic clock at which it was claimed.
+        kind: who moves it.
+        ranges: its ranges as (offset, length), by offset. Scattered chunks are moved together.
+    """
 
     offset: int
     length: int
     started_ns: int
     kind: OperationKind = OperationKind.COPY
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.ranges:
+            object.__setattr__(self, "ranges", ((self.offset, self.length),))
 
 
 @dataclass(frozen=True, slots=True)
