@@ -6,6 +6,7 @@ import stat
 
 from mirrorgui.block import locks
 from mirrorgui.block.holders import who_holds
+from mirrorgui.block.storage import in_use_sentence, place_of, uses_of
 from mirrorgui.errors import ImageRefused
 
 LOCKING = ("auto", "on", "off")
@@ -63,7 +64,7 @@ def open_host_file(path: str, field: str, *, read_only: bool, exclusive: bool) -
     try:
         fd = os.open(path, flags)
     except OSError as error:
-        raise ImageRefused(field, path, _open_failed(path, read_only, error)) from error
+        raise ImageRefused(field, path, _open_failed(path, before, read_only, error)) from error
     now = os.fstat(fd)
     if stat.S_IFMT(now.st_mode) != stat.S_IFMT(before.st_mode):
         os.close(fd)
@@ -105,9 +106,9 @@ def in_use_text(fd: int, path: str, field: str, conflict: locks.LockConflict) ->
     return f"{os.path.basename(path)} is open in {holder}."  # noqa: PTH119 - a plain string
 
 
-def _open_failed(path: str, read_only: bool, error: OSError) -> str:
+def _open_failed(path: str, status: os.stat_result, read_only: bool, error: OSError) -> str:
     if error.errno == errno.EBUSY:
-        return f"{path} is in use by this system. Unmount it first."
+        return in_use_sentence(path, uses_of(place_of(status)))
     if read_only:
         return f"Cannot read {path}: {error.strerror}."
     return f"Cannot open {path} for writing: {error.strerror}."

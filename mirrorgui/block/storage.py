@@ -15,6 +15,12 @@ from mirrorgui.block.mounts import read_mounts, read_swaps
 
 SYS = Path("/sys")
 
+_SECTOR = 512
+"""Unit of sizes and starts in sysfs in bytes, whatever the device's blocks are."""
+
+_DEEPEST = 32
+"""Loop devices over loop devices that are followed: the kernel allows fewer."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
@@ -42,6 +48,28 @@ class Use:
     place: Place
     text: str
     system: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where the bytes of a place are in what it was cut out of.
+
+    Attributes:
+        base: a file or a device that is neither partition nor loop device.
+        offset: first byte in it.
+        length: how many bytes; ``None`` to its end.
+    """
+
+    base: Place
+    offset: int = 0
+    length: int | None = None
+
+    def overlaps(self, other: "Span") -> bool:
+        """Say whether two spans have bytes in common."""
+        if self.base != other.base:
+            return False
+        first, second = sorted((self, other), key=lambda span: span.offset)
+        return first.length is None or second.offset < first.offset + first.length
 
 
 SYSTEM_FOLDERS = frozenset(("/", "/boot", "/boot/efi", "/efi", "/home", "/usr", "/var"))
@@ -94,6 +122,34 @@ def above(place: Place) -> set[Place]:
     return found
 
 
+def span_of(place: Place) -> Span:
+    """Follow partitions and loop devices down to where a place's bytes really are."""
+    span = Span(place)
+    for _ in range(_DEEPEST):
+        folder = _device_folder(span.base.device) if span.base.is_device else None
+        if folder is None:
+            break
+        length = _number(folder / "size") * _SECTOR
+        if (folder / "partition").exists():
+            lower, start = _folder_place(folder.parent), _number(folder / "start") * _SECTOR
+        else:
+            backing = _text(folder / "loop" / "backing_file")
+            lower = _path_place(backing) if backing else None
+            start = _number(folder / "loop" / "offset")
+        if lower is None:
+            break
+        span = Span(lower, start + span.offset, length if span.length is None else span.length)
+    return span
+
+
+def wwid_of(place: Place) -> str:
+    """Return the world wide name of a whole disk: the same by all its paths; may be empty."""
+    folder = _device_folder(place.device) if place.is_device else None
+    if folder is None:
+        return ""
+    return _text(folder / "wwid") or _text(folder / "device" / "wwid")
+
+
 def disks_of(place: Place) -> set[Place]:
     """Return the devices at the very bottom: whole disks. Empty for RAM and network."""
     return {
@@ -109,21 +165,27 @@ def uses_of(place: Place) -> list[Use]:
     Unmounted partitions are no use; a loop or mapped device is one, also when idle.
     """
     upper = above(place)
-    uses = [
-        Use(Place(mount.device), f"mounted on {mount.folder}", mount.folder in SYSTEM_FOLDERS)
-        for mount in read_mounts()
-        if {Place(mount.device), Place(mount.source_device)} & ({place} | upper)
-        and mount.source_device  # not tmpfs and the like
-    ]
+    concerned = upper | {place}
+    uses = []
+    for mount in read_mounts():
+        devices = {Place(number) for number in (mount.device, mount.source_device)} & concerned
+        if devices:
+            is_system = mount.folder in SYSTEM_FOLDERS
+            uses.append(Use(min(devices), f"mounted on {mount.folder}", is_system))
     for path in read_swaps():
         swap = _path_place(path)
-        if swap is not None and swap in {place} | upper:
+        if swap is not None and swap in concerned:
             uses.append(Use(swap, "used as swap", system=swap.is_device))
     busy = {use.place for use in uses}
-    for one in sorted(upper):
-        if one not in busy and not _is_partition(one):
-            uses.append(Use(one, f"used by {device_name(one.device)}"))
-    return uses
+    idle = [one for one in sorted(upper - busy) if not _is_partition(one)]
+    return [*uses, *(Use(one, f"used by {device_name(one.device)}") for one in idle)]
+
+
+def in_use_sentence(name: str, uses: list[Use]) -> str:
+    """Say that something is in use, for what, and what to do."""
+    what = ", ".join(dict.fromkeys(use.text for use in uses)) or "claimed by the system"
+    verb = "Unmount" if "mounted" in what or not uses else "Release"
+    return f"{name} is in use: {what}. {verb} it first."
 
 
 def _directly_below(place: Place) -> list[Place]:
@@ -193,6 +255,11 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError:
         return []
+
+
+def _number(file: Path) -> int:
+    text = _text(file)
+    return int(text) if text.isdigit() else 0
 
 
 def _text(file: Path) -> str:

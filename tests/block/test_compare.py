@@ -10,20 +10,21 @@ from mirrorgui.units import GiB, MiB
 from tests.block.conftest import stamped
 
 SIZE = 2 * MiB + 777
+DATA = stamped(SIZE)
 
 
 def test_equal_images_have_no_difference() -> None:
-    assert compare(MemoryNode(stamped(SIZE)), MemoryNode(stamped(SIZE))) is None
+    assert compare(MemoryNode(DATA), MemoryNode(DATA)) is None
     assert compare(MemoryNode(0), MemoryNode(0)) is None
 
 
 @given(st.integers(0, SIZE - 1), st.integers(0, SIZE - 1))
 def test_the_first_difference_is_found_wherever_it_is(first: int, second: int) -> None:
-    other = bytearray(stamped(SIZE))
+    other = bytearray(DATA)
     other[first] ^= 1
     other[second] ^= 2
-    expected = min(first, second) if other != stamped(SIZE) else None
-    assert compare(MemoryNode(stamped(SIZE)), MemoryNode(other)) == expected
+    expected = min(first, second) if other != DATA else None
+    assert compare(MemoryNode(DATA), MemoryNode(other)) == expected
 
 
 def test_a_hole_equals_written_zeroes_and_differs_from_data() -> None:
@@ -56,18 +57,18 @@ def test_an_earlier_difference_goes_before_the_length() -> None:
 
 
 def test_the_backing_chain_is_seen() -> None:
-    overlay = MemoryNode(SIZE, backing=MemoryNode(stamped(SIZE)))
-    assert compare(overlay, MemoryNode(stamped(SIZE))) is None
+    overlay = MemoryNode(SIZE, backing=MemoryNode(DATA))
+    assert compare(overlay, MemoryNode(DATA)) is None
 
 
 def test_progress_ends_at_the_whole() -> None:
     seen: list[tuple[int, int]] = []
-    compare(MemoryNode(stamped(SIZE)), MemoryNode(stamped(SIZE)), lambda *at: seen.append(at))
+    compare(MemoryNode(DATA), MemoryNode(DATA), lambda *at: seen.append(at))
     assert seen == sorted(seen)
     assert seen[-1] == (SIZE, SIZE)
 
 
 def test_a_read_error_is_not_a_difference() -> None:
-    broken = BlkdebugNode(MemoryNode(stamped(SIZE)), [InjectError("read_aio")])
+    broken = BlkdebugNode(MemoryNode(DATA), [InjectError("read_aio")])
     with pytest.raises(BlockIOError):
-        compare(MemoryNode(stamped(SIZE)), broken)
+        compare(MemoryNode(DATA), broken)

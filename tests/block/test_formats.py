@@ -76,15 +76,6 @@ def test_what_qemu_img_makes_is_recognised(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.interop
-def test_a_luks_image_of_qemu_img_is_recognised(tmp_path: Path) -> None:
-    path = tmp_path / "image"
-    secret = "secret,id=s,data=abc"
-    options = ["-o", "key-secret=s,iter-time=10"]
-    run("qemu-img", "create", "--object", secret, "-f", "luks", *options, path, "1M")
-    assert probe(path) == "luks"
-
-
-@pytest.mark.interop
 def test_a_fixed_vhd_is_recognised_by_its_footer(tmp_path: Path) -> None:
     path = tmp_path / "image"
     run("qemu-img", "create", "-f", "vpc", "-o", "subformat=fixed,force_size=on", path, "1M")
