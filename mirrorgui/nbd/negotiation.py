@@ -20,6 +20,9 @@ Parsed = TypeVar("Parsed")
 _MAX_OPTION = 64 * KiB
 """Longest option that is looked at: room for a name and a good number of queries."""
 
+# A plain number: the complement of an IntFlag has none of the unknown bits.
+_CLIENT_FLAGS = int(ClientFlag.FIXED_NEWSTYLE | ClientFlag.NO_ZEROES)
+
 _MAX_SKIPPED = 1 * MiB
 """Longest option that is at least skipped; more is taken for an attack."""
 
@@ -116,7 +119,7 @@ class Negotiation:
         """
         self._send(handshake.pack_greeting(HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES))
         (flags,) = handshake.CLIENT_FLAGS.unpack(self._receive(handshake.CLIENT_FLAGS.size))
-        if flags & ~(ClientFlag.FIXED_NEWSTYLE | ClientFlag.NO_ZEROES):
+        if flags & ~_CLIENT_FLAGS:
             raise ProtocolError(f"the client sets unknown flags {flags:#x}")
         self._no_zeroes = bool(flags & ClientFlag.NO_ZEROES)
         while True:

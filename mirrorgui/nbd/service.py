@@ -119,7 +119,7 @@ class Service:
         command, length = job.command, job.length
         if command not in _FLAGS:
             return Error.EINVAL, f"command {command} is not supported"
-        if job.flags & ~_FLAGS[Command(command)]:
+        if job.flags & ~int(_FLAGS[Command(command)]):
             return Error.EINVAL, f"flags {job.flags:#x} do not belong to {Command(command).name}"
         if command in _CHANGES and self.read_only:
             return Error.EPERM, "the export is read-only"

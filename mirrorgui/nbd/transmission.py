@@ -115,8 +115,6 @@ class Transmission:
         filled = 0
         receive_into, view = self._stream.recv_into, self._view
         while not self._stopping:
-            if self._waits:
-                self._notice_waiting()
             count = receive_into(view[filled:])
             if not count:
                 return
@@ -125,6 +123,8 @@ class Transmission:
             if served < 0:
                 self._send_ready()
                 return
+            if self._waits:
+                self._notice_waiting()
             if self._ready:
                 self._send_ready()
             if served == filled:
@@ -337,7 +337,10 @@ class Transmission:
         return False
 
     def _notice_waiting(self) -> None:
-        """See whether a request came in while this thread waited for a device."""
+        """See whether a request came in while this thread waited for a device.
+
+        Before the reply is sent: a client that has one request at a time cannot have sent another.
+        """
         self._waits = False
         if self._poll.poll(0):
             self._concurrent = _MEMORY
