@@ -34,6 +34,7 @@ class ThemeColors:
         good_ground, warning_ground, danger_ground: grounds of message bars.
         copy, guest, limit, third: curves: copying, the guest, the speed limit, one more.
         pause: the band behind a chart while paused.
+        slow: the ground of what takes too long.
     """
 
     dark: bool
@@ -57,6 +58,7 @@ class ThemeColors:
     limit: str
     third: str
     pause: str
+    slow: str
 
 
 _LIGHT = ThemeColors(
@@ -81,6 +83,7 @@ _LIGHT = ThemeColors(
     limit="#6B7480",
     third="#7A4FBF",
     pause="#E4E7EB",
+    slow="#F2B134",
 )
 
 _DARK = ThemeColors(
@@ -105,6 +108,7 @@ _DARK = ThemeColors(
     limit="#98A2AD",
     third="#B79CF0",
     pause="#2B3036",
+    slow="#E0A020",
 )
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QImage, QPainter, QPen, QPixmap
+from PySide6.QtGui import QColor, QFont, QImage, QPainter, QPainterPath, QPen, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from mirrorgui.ui.heatmap import colors, marks
 from mirrorgui.ui.heatmap.cells import CellCounts
 from mirrorgui.ui.heatmap.colors import Cells, MapPalette
 from mirrorgui.ui.heatmap.frame import MapFrame
-from mirrorgui.ui.heatmap.geometry import Area, CellOrder
+from mirrorgui.ui.heatmap.geometry import Area, CellOrder, Grid
 from mirrorgui.ui.heatmap.texts import short_place
 from mirrorgui.ui.heatmap.viewport import View, Viewport
 from mirrorgui.ui.pixel_view import PixelView
@@ -27,7 +27,7 @@ HOLD_S = 0.25
 FRAMES_EACH = 600
 """With more cells in flight than this, those in a row share a frame."""
 
-SELECTION_ALPHA = 90
+SELECTION_ALPHA = 70
 
 Indices = NDArray[np.int64]
 
@@ -51,6 +51,7 @@ class MapCanvas(PixelView):
         self.cells: Cells = np.zeros(0, np.uint8)
         self.cursor_chunk = 0
         self.cursor_shown = False
+        self.cursor_pinned = False
         self.selection: tuple[int, int] | None = None
         self._held: dict[tuple[int, int], float] = {}
         self._tile: QPixmap | None = None
@@ -220,18 +221,23 @@ class MapCanvas(PixelView):
         tint.setAlpha(SELECTION_ALPHA)
         picture.setColorTable([0, tint.rgba()])
         painter.drawImage(self._raster_rect(), picture)
+        if grid.order is CellOrder.ROWS:
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.setPen(QPen(QColor(self.palette_.cursor), 2))
+            painter.drawPath(_outline(grid, low, high))
 
     def _paint_cursor(self, painter: QPainter) -> None:
         cell = self.viewport_.cell_of(self.cursor_chunk)
-        if cell is None or not self.cursor_shown:
+        if cell is None or not (self.cursor_shown or self.cursor_pinned):
             return
         grid = self.viewport_.view.grid
         x, y = grid.corner(cell)
         around = marks.body(x, y, grid.cell).adjusted(-1.5, -1.5, 1.5, 1.5)
+        width = 2 if self.cursor_shown else 1
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.setPen(QPen(QColor(self.palette_.ground), 5))
+        painter.setPen(QPen(QColor(self.palette_.ground), width + 3))
         painter.drawRect(around)
-        painter.setPen(QPen(QColor(self.palette_.cursor), 2))
+        painter.setPen(QPen(QColor(self.palette_.cursor), width))
         painter.drawRect(around)
 
     def _paint_labels(self, painter: QPainter) -> None:
@@ -273,3 +279,16 @@ class MapCanvas(PixelView):
     def _opaque_rgb(self) -> list[tuple[int, int, int]]:
         table = colors.opaque_table(self.palette_)[: colors.FAILED + 1, :3]
         return [(red, green, blue) for red, green, blue in table.tolist()]
+
+
+def _outline(grid: Grid, low: int, high: int) -> QPainterPath:
+    """Return the border of the cells [low, high) of a raster in rows."""
+    path = QPainterPath()
+    while low < high:
+        row, column = divmod(low, grid.columns)
+        rows = 1 if column else max((high - low) // grid.columns, 1)
+        columns = min(high - low, grid.columns - column)
+        x, y = grid.left + column * grid.cell, grid.top + row * grid.cell
+        path.addRect(QRectF(x, y, columns * grid.cell, rows * grid.cell))
+        low += columns * rows
+    return path.simplified()

@@ -29,6 +29,8 @@ ENLARGED_CELLS = (12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 _DISTANCE_COST = 0.35
 """How much of the area may stay empty to be a factor of two nearer to the preferred side."""
 
+_FINER = 0.75
+
 
 class CellOrder(enum.Enum):
     """How offsets run over the picture; values are what the settings store."""
@@ -213,6 +215,8 @@ class Area:
     def _score(self, grid: Grid, used: int, per_cell: int, preferred: float) -> float:
         rows = used / grid.columns if grid.order is CellOrder.HILBERT else -(-used // grid.columns)
         covered = grid.columns * rows * grid.cell**2 / max(self.width * self.height, 1.0)
+        if grid.order is CellOrder.HILBERT:
+            preferred *= _FINER  # its side can only double: rather finer than coarser
         distance = abs(math.log2(grid.cell / preferred))
         if per_cell == 1 and grid.cell > preferred:
             # Every chunk has its cell: enlarging costs nothing and reads better.

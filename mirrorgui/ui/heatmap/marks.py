@@ -10,6 +10,7 @@ GAP_CELL = 6.0
 ROUND_CELL = 16.0
 HATCH_CELL = 12.0
 LABEL_CELL = 48.0
+LABEL_HEIGHT = 14.0
 CROSS_CELL = 6.0
 """Below this side a dot stands for the cross."""
 
@@ -72,6 +73,8 @@ def cross(cell: float, ratio: float, palette: MapPalette) -> QPixmap:
         dot.moveCenter(QRectF(0, 0, cell, cell).center())
         painter.fillRect(dot.toRect(), QColor(palette.mark))
     else:
+        if cell >= LABEL_CELL:
+            inside.adjust(LABEL_HEIGHT / 2, 0, -LABEL_HEIGHT / 2, -LABEL_HEIGHT)
         edge = max(inside.width() * 0.24, 1.0)
         arms = inside.adjusted(edge, edge, -edge, -edge)
         width = max(cell / 8, 1.2)

@@ -41,11 +41,11 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
-def place(offset: int) -> str:
-    """Write an offset for people, with two digits: ``12.00 GiB``."""
+def place(offset: int, digits: int = 2) -> str:
+    """Write an offset for people: ``12.00 GiB``."""
     for unit, name in ((TiB, "TiB"), (GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
         if offset >= unit:
-            return f"{offset / unit:.2f} {name}"
+            return f"{offset / unit:.{digits}f} {name}"
     return f"{offset} B"
 
 
