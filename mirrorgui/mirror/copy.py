@@ -6,6 +6,7 @@ number of operations in flight. Nothing here decides anything: errors go up to t
 
 import mmap
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,35 +98,34 @@ class Copier:
     def _copy_runs(self, offset: int, piece: memoryview) -> int:
         """Write a buffer in runs of zeroes and data; return the bytes written as data."""
         wrote = 0
-        for start, end, is_zero in self._runs(len(piece)):
-            at, length = offset + start, end - start
-            if is_zero and (length >= MIN_ZEROING or not self.target_data.touches(at, length)):
-                self._zero(at, length)
+        runs = self._runs(len(piece))
+        # Asked before anything is written, which marks whole chunks.
+        known = [
+            is_zero and not self.target_data.touches(offset + start, end - start)
+            for start, end, is_zero in runs
+        ]
+        for (start, end, is_zero), known_zero in zip(runs, known, strict=True):
+            if known_zero:
+                continue
+            if is_zero and end - start >= MIN_ZEROING:
+                self._zero(offset + start, end - start)
             else:
-                self._write(at, piece[start:end])
-                wrote += length
+                self._write(offset + start, piece[start:end])
+                wrote += end - start
         return wrote
 
     def _runs(self, length: int) -> list[tuple[int, int, bool]]:
         """Return the buffer as runs of (start, end, is zero), in whole blocks but for the end.
 
-        A last block that is cut short counts as data: it is the image's tail, and hardly worth it.
+        A last block that is cut short counts as data: it is the image's tail.
         """
         whole = length // ZERO_BLOCK
-        zero = self._heads[:whole] == 0
-        for block in np.flatnonzero(zero):
-            zero[block] = not self._blocks[block].any()
-        edges = np.flatnonzero(zero[1:] != zero[:-1]) + 1
-        starts = [0, *(int(edge) for edge in edges)] if whole else []
-        ends = [*starts[1:], whole]
-        runs = (
-            [
-                (first * ZERO_BLOCK, last * ZERO_BLOCK, bool(zero[first]))
-                for first, last in zip(starts, ends, strict=True)
-            ]
-            if whole
-            else []
-        )
+        runs = []
+        if whole:
+            zero = self._blocks[:whole].max(axis=1) == 0  # faster than any(), which makes booleans
+            edges = (np.flatnonzero(zero[1:] != zero[:-1]) + 1).tolist()
+            for first, last in pairwise([0, *edges, whole]):
+                runs.append((first * ZERO_BLOCK, last * ZERO_BLOCK, bool(zero[first])))
         if length % ZERO_BLOCK:
             runs.append((whole * ZERO_BLOCK, length, False))
         return runs

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,21 +24,30 @@ class Usage:
     peak: int
 
 
-def run(command: list[str], ok: tuple[int, ...] = (0,)) -> Usage:
-    """Run a command to its end; its own accounting, not that of earlier children."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-    )
-    assert process.stderr is not None
-    error = process.stderr.read()
-    process.stderr.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - started
-    process.returncode = code = os.waitstatus_to_exitcode(status)
-    if code not in ok:
-        raise SystemExit(f"{command}: exit status {code}: {error.decode(errors='replace')}")
-    return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+_SPAWNER = """
+import json, os, sys, time
+started = time.perf_counter()
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+wall = time.perf_counter() - started
+print(json.dumps([os.waitstatus_to_exitcode(status), wall, usage.ru_utime + usage.ru_stime,
+                  usage.ru_maxrss * 1024]))
+"""
+"""A process takes over its parent's largest resident set when it is started, so the parent must be
+a small one."""
+
+
+def run(command: list[str]) -> Usage:
+    """Run a command to its end and account for it alone."""
+    program = shutil.which(command[0])
+    if program is None:
+        raise SystemExit(f"{command[0]} is not installed")
+    spawner = [sys.executable, "-S", "-E", "-c", _SPAWNER, program, *command[1:]]
+    done = subprocess.run(spawner, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    code, wall, cpu, peak = json.loads(done.stdout.splitlines()[-1])
+    if code:
+        raise SystemExit(f"{command}: exit status {code}: {done.stderr}")
+    return Usage(wall, cpu, peak)
 
 
 class Qsd:
