@@ -71,6 +71,8 @@ class Negotiation:
     Args:
         stream: a client that has just connected.
         exports: what it may choose from.
+        on_choice: told of the client's choice before the client knows that it is granted; False
+            when the export has gone meanwhile.
         tls: certificates, or None for ``TlsMode.OFF``.
         tls_mode: whether TLS is off, on or required.
         deadline_ns: moment of ``time.monotonic_ns`` at which patience ends.
@@ -81,6 +83,7 @@ class Negotiation:
         stream: PlainStream,
         exports: ExportTable,
         *,
+        on_choice: Callable[[Export], bool],
         tls: ssl.SSLContext | None,
         tls_mode: TlsMode,
         deadline_ns: int,
@@ -88,6 +91,7 @@ class Negotiation:
         self.stream: Stream = stream
         self._plain = stream
         self._exports = exports
+        self._on_choice = on_choice
         self._tls = tls
         self._tls_mode = tls_mode
         self._deadline_ns = deadline_ns
@@ -156,11 +160,11 @@ class Negotiation:
     def _export_name(self, data: bytes | None) -> Agreement:
         """The old way to choose: there is no way to refuse but to hang up."""
         name = parse_string(data or b"", "the export name")
-        export = self._exports.find(name) if data is not None else None
-        if export is None:
-            raise ProtocolError(f"the client wants an unknown export '{name}'")
         if self._tls_mode is TlsMode.REQUIRED and not self._encrypted:
             raise ProtocolError("the client does not use TLS, which is required")
+        export = self._exports.find(name) if data is not None else None
+        if export is None or not self._on_choice(export):
+            raise ProtocolError(f"the client wants an unknown export '{name}'")
         reply = handshake.EXPORT_REPLY.pack(
             export.node.size, export.flags(structured=self._structured)
         )
@@ -193,6 +197,8 @@ class Negotiation:
     def _info(self, option: int, data: bytes) -> Agreement | None:
         request = _parsed(handshake.parse_info_request, data)
         export = self._find(request.export)
+        if option == Option.GO and not self._on_choice(export):
+            raise _unknown(request.export)
         size, flags = export.node.size, export.flags(structured=self._structured)
         self._answer(option, Reply.INFO, handshake.pack_info_export(size, flags))
         if Info.NAME in request.infos:
@@ -235,7 +241,7 @@ class Negotiation:
     def _find(self, name: str) -> Export:
         export = self._exports.find(name)
         if export is None:
-            raise _RefusedError(Reply.ERR_UNKNOWN, f"export '{name}' not present")
+            raise _unknown(name)
         return export
 
     def _agree(self, export: Export) -> Agreement:
@@ -274,6 +280,10 @@ class _RefusedError(Exception):
         super().__init__(text)
         self.reply = reply
         self.text = text
+
+
+def _unknown(name: str) -> _RefusedError:
+    return _RefusedError(Reply.ERR_UNKNOWN, f"export '{name}' not present")
 
 
 def _parsed(parse: Callable[[bytes], Parsed], data: bytes) -> Parsed:

@@ -59,6 +59,10 @@ class NbdServer:
         send_timeout_s: without any progress in sending a reply.
         helpers: threads for requests that wait for a device.
 
+    Attributes:
+        accepted: connections so far, with the refused ones.
+        refused: connections that were closed because there were ``max_connections``.
+
     Raises:
         InvalidInput: TLS is wanted without certificates, or these cannot be used.
 
@@ -95,7 +99,7 @@ class NbdServer:
         self._default: str | None = None
         self._pools: dict[Export, WorkerPool] = {}
         self._connections: dict[int, _Connection] = {}
-        self._accepted = self._surplus = 0
+        self.accepted = self.refused = 0
         self._listening: list[socket.socket] = []
         self._listener: threading.Thread | None = None
         self._wake: socket.socket | None = None
@@ -277,24 +281,30 @@ class NbdServer:
             with contextlib.suppress(TimeoutError):
                 woken.recv(1)
             return
+        number = self.accepted + 1  # counted by this thread only
         with self._lock:
             surplus = len(self._connections) >= self.max_connections
-            self._accepted += 1
-            number = self._accepted
         if surplus:
             sock.close()
-            self._surplus += 1
-            if self._surplus == 1:  # one line tells it; a flood of clients must not flood the log
+            self.accepted = number
+            self.refused += 1
+            if self.refused == 1:  # a flood of clients must not flood the log
                 _log.warning("export refuses connections limit=%d", self.max_connections)
             return
         connection = _Connection(self, number, sock)
         with self._lock:
+            self.accepted = number
             self._connections[number] = connection
         connection.start()
 
-    def _pool_of(self, export: Export) -> WorkerPool | None:
+    def _choose(self, connection: "_Connection", export: Export) -> bool:
+        """Let a connection use an export, which cannot be removed unnoticed from then on."""
         with self._lock:
-            return self._pools.get(export)
+            pool = self._pools.get(export)
+            if pool is None:
+                return False
+            connection.export, connection.pool = export, pool
+            return True
 
     def _ended(self, number: int) -> None:
         with self._changed:
@@ -310,10 +320,11 @@ class NbdServer:
                     path.unlink()
             self._inode = 0
 
-    def _negotiate(self, stream: PlainStream) -> Negotiation:
+    def _negotiate(self, connection: "_Connection", stream: PlainStream) -> Negotiation:
         return Negotiation(
             stream,
             self,
+            on_choice=lambda export: self._choose(connection, export),
             tls=self._tls,
             tls_mode=self._tls_mode,
             deadline_ns=time.monotonic_ns() + int(self.handshake_timeout_s * 1e9),
@@ -329,6 +340,7 @@ class _Connection:
         self._sock = sock
         self.peer = transport.peer_name(sock)
         self.export: Export | None = None
+        self.pool: WorkerPool | None = None
         self._encrypted = False
         self._counters = Counters()
         self._transmission: Transmission | None = None
@@ -361,7 +373,7 @@ class _Connection:
         stream: Stream = plain
         try:
             transport.tune(self._sock)
-            negotiation = self._server._negotiate(plain)
+            negotiation = self._server._negotiate(self, plain)
             try:
                 agreement = negotiation.run()
             finally:
@@ -375,13 +387,10 @@ class _Connection:
             self._server._ended(self._number)
 
     def _transmit(self, agreement: Agreement) -> None:
-        pool = self._server._pool_of(agreement.export)
-        if pool is None:
-            return  # removed during the handshake
+        assert self.pool is not None
         transport.limit_waiting(self._sock, send_s=self._server.send_timeout_s)
         self._encrypted = not isinstance(agreement.stream, PlainStream)
-        self._transmission = Transmission(agreement, pool, self._counters)
-        self.export = agreement.export
+        self._transmission = Transmission(agreement, self.pool, self._counters)
         if self._stopped:
             return
         name, number = agreement.export.name, self._number

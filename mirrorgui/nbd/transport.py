@@ -137,8 +137,12 @@ def connect(address: NbdAddress, timeout_s: float) -> socket.socket:
     if address.is_unix:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(timeout_s)
+            # A socket with a timeout does not wait for a place in the server's queue; this does.
+            limit_waiting(sock, send_s=timeout_s)
             sock.connect(address.socket_path)
+        except BlockingIOError as error:
+            sock.close()
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from error
         except BaseException:
             sock.close()
             raise

@@ -62,8 +62,8 @@ class RawClient:
         address = server.address
         if address.is_unix:
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(PATIENCE_S)
             self.sock.connect(address.socket_path)
+            self.sock.settimeout(PATIENCE_S)
         else:
             self.sock = socket.create_connection((address.host, address.port), PATIENCE_S)
         self.cookie = 0
