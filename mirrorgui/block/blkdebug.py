@@ -69,9 +69,9 @@ class BlkdebugNode(FilterNode):
         super().__init__(child, name=name, node_name=node_name)
         self._limit(align, max_transfer)
         self._state = INITIAL_STATE
-        self._rules: tuple[Rule, ...] = tuple(rules)
         self._waiting: list[_Hit] = []
         self._changed = threading.Condition()
+        self._set_rules(tuple(rules))
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -91,20 +91,20 @@ class BlkdebugNode(FilterNode):
     def add(self, rule: Rule) -> Rule:
         """Add a rule; requests that begin later are judged by it."""
         with self._changed:
-            self._rules = (*self._rules, rule)
+            self._set_rules((*self._rules, rule))
         return rule
 
     def remove(self, rule: Rule) -> None:
         """Remove a rule, also one that has gone already, and release what it holds."""
         with self._changed:
-            self._rules = tuple(one for one in self._rules if one is not rule)
+            self._set_rules(tuple(one for one in self._rules if one is not rule))
             self._waiting = [hit for hit in self._waiting if hit.rule is not rule]
             self._changed.notify_all()
 
     def clear(self) -> None:
         """Remove all rules and release all requests."""
         with self._changed:
-            self._rules = ()
+            self._set_rules(())
             self._waiting = []
             self._changed.notify_all()
 
@@ -141,6 +141,10 @@ class BlkdebugNode(FilterNode):
         if self._rules:
             self._judge("read", "read", offset, len(buffer))
         self.child.read_into(offset, buffer)
+
+    def try_read_into(self, offset: int, buffer: bytearray | memoryview) -> bool:
+        """See ``BlockNode.try_read_into``: with rules at hand anything may wait."""
+        return False if self._rules else self.child.try_read_into(offset, buffer)
 
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""
@@ -180,6 +184,11 @@ class BlkdebugNode(FilterNode):
             max_transfer=max_transfer or limits.max_transfer,
         )
 
+    def _set_rules(self, rules: tuple[Rule, ...]) -> None:
+        self._rules = rules
+        self.reads_wait = self.child.reads_wait or bool(rules)
+        self.writes_wait = self.child.writes_wait or bool(rules)
+
     def _judge(self, iotype: str, operation: str, offset: int, length: int) -> None:
         """Apply the rules to a request.
 
@@ -209,7 +218,7 @@ class BlkdebugNode(FilterNode):
                 elif hit is None and rule.matches(iotype, offset, length):
                     hit = rule
         if hit is not None and hit.once:
-            self._rules = tuple(one for one in self._rules if one is not hit)
+            self._set_rules(tuple(one for one in self._rules if one is not hit))
         return hit
 
     def _wait(self, rule: InjectError) -> bool:

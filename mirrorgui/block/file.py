@@ -1,23 +1,26 @@
 """Raw files and block devices of the host."""
 
 import errno
-import io
 import os
 import stat
 import sys
-import threading
 from dataclasses import replace
 
 from mirrorgui.block import linux
 from mirrorgui.block.checks import check_change, check_range
 from mirrorgui.block.holes import HAS_SEEK_DATA, seek_extents
 from mirrorgui.block.hostfile import lock_host_file, open_host_file
+from mirrorgui.block.mounts import mount_of
 from mirrorgui.block.node import BlockLimits, BlockNode, Buffer, Extent, ExtentKind
+from mirrorgui.block.seeking import SeekingFile
 from mirrorgui.block.zeroing import Zeroing
 from mirrorgui.errors import BlockIOError
 from mirrorgui.units import KiB, MiB, align_down, align_up
 
 HAS_POSITIONAL_IO = hasattr(os, "preadv") and hasattr(os, "pwrite")
+
+_NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
+"""Read only what the page cache has; Linux. Some file systems do not know it."""
 
 _PAGE = 4 * KiB
 
@@ -93,11 +96,12 @@ class FileNode(BlockNode):
             can_zero=self._zeroing.can_zero,
             can_discard=self._zeroing.can_discard,
         )
+        self._can_ask_cache = False
+        self.reads_wait = positional_io and self._may_wait()
         self._known_data = (0, 0)
-        self._seek_lock = threading.Lock()
-        self._stream: io.FileIO | None = None
+        self._seeking: SeekingFile | None = None
         if not positional_io:
-            self._stream = io.FileIO(self._fd, "rb" if read_only else "r+b", closefd=False)
+            self._seeking = SeekingFile(self._fd, read_only=read_only)
         self._write_out = write_out if linux.HAS_SYNC_FILE_RANGE else 0
         self._unsynced = 0
         self._flush_error = 0
@@ -112,8 +116,8 @@ class FileNode(BlockNode):
         if offset < 0 or offset + length > self.size:
             raise BlockIOError("read", offset, length, errno.EINVAL, self.name)
         try:
-            if self._stream is not None:
-                self._read_stream(self._stream, offset, memoryview(buffer))
+            if self._seeking is not None:
+                self._seeking.read(offset, memoryview(buffer))
                 return
             done = os.preadv(self._fd, (buffer,), offset)
             if done != length:
@@ -121,14 +125,28 @@ class FileNode(BlockNode):
         except OSError as error:
             raise self._failed("read", offset, length, error) from error
 
+    def try_read_into(self, offset: int, buffer: bytearray | memoryview) -> bool:
+        """See ``BlockNode.try_read_into``: it succeeds where the page cache has all of it."""
+        if offset < 0 or offset + len(buffer) > self.size:
+            check_range(self, "read", offset, len(buffer))
+        if not self.reads_wait:
+            self.read_into(offset, buffer)
+            return True
+        if not self._can_ask_cache:
+            return False
+        try:
+            return os.preadv(self._fd, (buffer,), offset, _NO_WAIT) == len(buffer)
+        except OSError:  # EAGAIN mostly; of real errors the reading that follows will tell
+            return False
+
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""
         length = len(data)
         if self.read_only or offset < 0 or offset + length > self.size:
             check_change(self, "write", offset, length)
         try:
-            if self._stream is not None:
-                self._write_stream(self._stream, offset, memoryview(data))
+            if self._seeking is not None:
+                self._seeking.write(offset, memoryview(data))
             else:
                 done = os.pwrite(self._fd, data, offset)
                 if done != length:
@@ -200,11 +218,10 @@ class FileNode(BlockNode):
         low, high = self._known_data
         if low <= offset and offset + length <= high:
             return [Extent(offset, length, ExtentKind.DATA)]
-        if self.is_device or not HAS_SEEK_DATA:
+        if self.is_device or not HAS_SEEK_DATA or self._seeking is not None:
             return [Extent(offset, length, ExtentKind.DATA)]
         try:
-            with self._seek_lock:
-                runs, known = seek_extents(self._fd, offset, offset + length, self.size)
+            runs, known = seek_extents(self._fd, offset, offset + length, self.size)
         except OSError as error:
             raise self._failed("extents", offset, length, error) from error
         if known[1] > offset + length:
@@ -212,6 +229,19 @@ class FileNode(BlockNode):
             # of the run on tmpfs. A stale answer calls a hole data, which is allowed.
             self._known_data = known
         return runs
+
+    def _may_wait(self) -> bool:
+        """Find out whether reads may wait for a device, and whether the cache can be asked."""
+        if not _NO_WAIT:
+            return True
+        try:
+            os.preadv(self._fd, (bytearray(1),), 0, _NO_WAIT)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                mount = mount_of(self.path)
+                return mount is None or mount.type not in ("tmpfs", "ramfs")
+        self._can_ask_cache = True
+        return True
 
     def _end_of_last_page(self) -> int:
         """How far a hole at the end may reach, so that tmpfs gives its last page back as well."""
@@ -253,23 +283,6 @@ class FileNode(BlockNode):
                 linux.sync_file_range(self._fd, 0, 0, linux.SYNC_FILE_RANGE_WRITE)
             except OSError:  # a mere hint: the flush says whether the data arrived
                 self._write_out = 0
-
-    def _read_stream(self, stream: io.FileIO, offset: int, view: memoryview) -> None:
-        with self._seek_lock:
-            stream.seek(offset)
-            done = 0
-            while done < len(view):
-                count = stream.readinto(view[done:])
-                if not count:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                done += count
-
-    def _write_stream(self, stream: io.FileIO, offset: int, view: memoryview) -> None:
-        with self._seek_lock:
-            stream.seek(offset)
-            done = 0
-            while done < len(view):
-                done += stream.write(view[done:])
 
 
 def _sync_data(fd: int) -> None:

@@ -23,10 +23,16 @@ class FilterNode(BlockNode):
         self.read_only = child.read_only
         self.limits = child.limits
         self.backing = child.backing
+        self.reads_wait = child.reads_wait
+        self.writes_wait = child.writes_wait
 
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
         """See ``BlockNode.read_into``."""
         self.child.read_into(offset, buffer)
+
+    def try_read_into(self, offset: int, buffer: bytearray | memoryview) -> bool:
+        """See ``BlockNode.try_read_into``."""
+        return self.child.try_read_into(offset, buffer)
 
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""

@@ -55,6 +55,8 @@ class MemoryNode(BlockNode):
         self.node_name = node_name
         self.read_only = read_only
         self.backing = backing
+        if backing is not None:  # which a write reads as well, to copy up
+            self.reads_wait = self.writes_wait = backing.reads_wait
         self.limits = BlockLimits(
             cluster_size=cluster_size, can_zero=can_zero, can_discard=can_discard
         )

@@ -36,6 +36,7 @@ class NullNode(BlockNode):
         self.node_name = node_name
         self.read_only = read_only
         self._latency = latency_ns / 1e9
+        self.reads_wait = self.writes_wait = latency_ns > 0
 
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
         """See ``BlockNode.read_into``."""

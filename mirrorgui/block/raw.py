@@ -43,6 +43,11 @@ class RawNode(FilterNode):
         check_range(self, "read", offset, len(buffer))
         self.child.read_into(self.offset + offset, buffer)
 
+    def try_read_into(self, offset: int, buffer: bytearray | memoryview) -> bool:
+        """See ``BlockNode.try_read_into``."""
+        check_range(self, "read", offset, len(buffer))
+        return self.child.try_read_into(self.offset + offset, buffer)
+
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""
         check_change(self, "write", offset, len(data))

@@ -4,65 +4,44 @@ The dialog asks by name while a person types; whoever starts a job asks again wi
 the open nodes just before the first write, because names may have changed hands in between.
 """
 
-import enum
 import errno
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mirrorgui.block.devices import BlockDevice
+from mirrorgui.block.findings import Finding, Severity, refuse, refuse_if_unsafe
 from mirrorgui.block.identity import ImageIdentity, Kind, identify_node, identify_path
 from mirrorgui.block.mounts import NO_HOLES_TYPES
 from mirrorgui.block.node import BlockNode
 from mirrorgui.block.open import How, open_image
+from mirrorgui.block.overlap import check_overlap
 from mirrorgui.block.safety_texts import exact_size, two_sizes, when
 from mirrorgui.block.spec import Spec, local_path
 from mirrorgui.block.storage import (
     Place,
-    below,
     disks_of,
     in_use_sentence,
     place_of,
-    span_of,
     uses_of,
-    wwid_of,
 )
 from mirrorgui.errors import ImageRefused
 from mirrorgui.units import GiB, format_size
 
+__all__ = [
+    "Finding",
+    "Severity",
+    "check_nodes",
+    "check_pair",
+    "check_paths",
+    "check_unchanged",
+    "erase_text",
+    "refuse_if_unsafe",
+]
+
 _FAT_LIMIT = 4 * GiB - 1
 """Longest file of a FAT file system in bytes."""
-
-
-class Severity(enum.Enum):
-    """What a finding asks of the caller."""
-
-    REFUSE = "refuse"
-    """Do not start."""
-    CONFIRM = "confirm"
-    """Start only when a person, or an option such as ``--overwrite``, has agreed."""
-    WARN = "warn"
-    """Say it, and start."""
-    HINT = "hint"
-    """Worth knowing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        severity: what it asks for.
-        code: a stable name for programs, such as ``same-image``.
-        field: the option that is concerned: ``source`` or ``target``.
-        text: a sentence for people.
-    """
-
-    severity: Severity
-    code: str
-    field: str
-    text: str
 
 
 def check_paths(
@@ -131,7 +110,7 @@ def check_pair(source: ImageIdentity, target: ImageIdentity) -> list[Finding]:
         What was found, the gravest first. ``target-larger`` is a warning here; a job that needs
         equal sizes refuses it itself.
     """
-    same = list(_check_same(source, target))
+    same = list(check_overlap(source, target))
     found = same or [
         *_check_in_use(source, target),
         *_check_size(source, target),
@@ -159,102 +138,25 @@ def check_unchanged(before: ImageIdentity, now: ImageIdentity, field: str) -> li
     return [Finding(Severity.REFUSE, "identity-changed", field, text)]
 
 
-def refuse_if_unsafe(
-    findings: Iterable[Finding], values: dict[str, str], *, overwrite: bool = False
-) -> None:
-    """Raise for the first finding that forbids a start.
-
-    Args:
-        findings: from ``check_pair`` or ``check_unchanged``.
-        values: what was given for each field, for the refusal.
-        overwrite: everything that needs agreement has it.
-
-    Raises:
-        ImageRefused: with the finding's text.
-    """
-    for finding in findings:
-        needs_agreement = finding.severity is Severity.CONFIRM and not overwrite
-        if finding.severity is Severity.REFUSE or needs_agreement:
-            raise ImageRefused(finding.field, values.get(finding.field, ""), finding.text)
-
-
-def _refuse(code: str, text: str, field: str = "target") -> Finding:
-    return Finding(Severity.REFUSE, code, field, text)
-
-
-def _check_same(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:
-    """Refuse two names of one image, and images that lie on one another."""
-    if source.kind is Kind.REMOTE and source.kind is target.kind and source.name == target.name:
-        yield _refuse("same-image", "Source and target are the same image.")
-    if source.place is None or target.place is None:
-        yield from _check_new_file_on_source(source, target)
-        return
-    spans = span_of(source.place), span_of(target.place)
-    wwids = wwid_of(source.place), wwid_of(target.place)
-    if spans[0] == spans[1] or (wwids[0] and wwids[0] == wwids[1]):
-        yield _refuse("same-image", "Source and target are the same image.")
-        return
-    chain = list(_check_chain(source, target))
-    if chain:
-        yield from chain
-    elif source.place in below(target.place):
-        yield _refuse("target-on-source", _lies_on(target, source))
-    elif target.place in below(source.place):
-        yield _refuse("source-on-target", _lies_on(source, target))
-    elif spans[0].overlaps(spans[1]):
-        yield _refuse("target-on-source", _lies_on(target, source))
-
-
-def _lies_on(upper: ImageIdentity, lower: ImageIdentity) -> str:
-    return (
-        f"{upper.name} lies on {lower.name}. Writing to it would destroy the source while it is "
-        "copied."
-    )
-
-
-def _check_new_file_on_source(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:
-    """Refuse a new file on a file system that the source device holds."""
-    if source.place is None or target.kind is not Kind.MISSING or target.mount is None:
-        return
-    host = Place(target.mount.source_device or target.mount.device)
-    if source.place in below(host):
-        yield _refuse("target-on-source", _lies_on(target, source))
-
-
-def _check_chain(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:
-    for upper, lower, destroyed in ((source, target, "source"), (target, source, "target")):
-        assert lower.place is not None
-        for level, (_, place) in enumerate(upper.chain, 1):
-            if lower.place in below(place) or place in below(lower.place):
-                levels = "level" if level == 1 else "levels"
-                whose = f"the {destroyed}'s"
-                yield _refuse(
-                    "in-backing-chain",
-                    f"{lower.name} is part of {whose} backing chain ({level} {levels} below). "
-                    f"Copying onto it would corrupt the source.",
-                )
-                return
-
-
 def _check_in_use(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:
     if source.in_use:
-        yield _refuse("source-in-use", source.in_use, "source")
+        yield refuse("source-in-use", source.in_use, "source")
     elif source.place is not None and source.kind is Kind.DEVICE:
         mounted = [use.text for use in uses_of(source.place) if use.text.startswith("mounted")]
         if mounted:
             text = f"{source.name} is {mounted[0]}. What this computer writes there is not tracked."
             yield Finding(Severity.WARN, "source-mounted", "source", text)
     if target.in_use:
-        yield _refuse("target-in-use", target.in_use)
+        yield refuse("target-in-use", target.in_use)
     if target.place is None:
         return
     uses = uses_of(target.place)
     if target.kind is Kind.DEVICE and any(use.system for use in uses):
         yield _system_device(target.name)
     elif uses or target.claimed:
-        yield _refuse("target-in-use", in_use_sentence(target.name, uses))
+        yield refuse("target-in-use", in_use_sentence(target.name, uses))
     if target.device is not None and target.device.read_only:
-        yield _refuse("target-read-only", f"{target.name} is write-protected.")
+        yield refuse("target-read-only", f"{target.name} is write-protected.")
 
 
 def _check_device(spec: Spec) -> Iterator[Finding]:
@@ -268,7 +170,7 @@ def _check_device(spec: Spec) -> Iterator[Finding]:
 
 def _system_device(name: str) -> Finding:
     text = f"{name} holds this computer's system. MirrorGUI will not write to it."
-    return _refuse("system-device", text)
+    return refuse("system-device", text)
 
 
 def _check_size(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:
@@ -277,7 +179,7 @@ def _check_size(source: ImageIdentity, target: ImageIdentity) -> Iterator[Findin
     missing = source.size - target.size
     if missing > 0:
         needed, there = two_sizes(source.size, target.size)
-        yield _refuse(
+        yield refuse(
             "target-too-small",
             f"Target is {exact_size(missing)} too small ({needed} needed, {there} there).",
         )
@@ -291,9 +193,9 @@ def _check_new_file(target: ImageIdentity) -> Iterator[Finding]:
         return
     folder = Path(target.path).parent
     if not folder.is_dir():
-        yield _refuse("no-folder", f"The folder {folder} does not exist.")
+        yield refuse("no-folder", f"The folder {folder} does not exist.")
     elif not os.access(folder, os.W_OK | os.X_OK):
-        yield _refuse("folder-not-writable", f"Cannot create files in {folder}.")
+        yield refuse("folder-not-writable", f"Cannot create files in {folder}.")
 
 
 def _check_content(target: ImageIdentity) -> Iterator[Finding]:
@@ -327,7 +229,7 @@ def _check_space(source: ImageIdentity, target: ImageIdentity) -> Iterator[Findi
     kind = target.mount.type if target.mount is not None else ""
     if kind in ("vfat", "msdos") and source.size > _FAT_LIMIT:
         text = f"This filesystem cannot store a file of {format_size(source.size)}."
-        yield _refuse("file-too-long", text)
+        yield refuse("file-too-long", text)
         return
     if kind in NO_HOLES_TYPES:
         text = (

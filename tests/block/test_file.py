@@ -3,6 +3,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -161,10 +162,10 @@ def test_a_file_cut_short_fails_to_read_and_never_gives_zeroes(image: Path) -> N
 
 
 def test_short_transfers_are_continued(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = FileNode(image)
     real_read, real_write = os.preadv, os.pwrite
     monkeypatch.setattr(os, "preadv", lambda fd, b, o: real_read(fd, (memoryview(b[0])[:1000],), o))
     monkeypatch.setattr(os, "pwrite", lambda fd, b, o: real_write(fd, memoryview(b)[:777], o))
-    node = FileNode(image)
     node.write(5, stamped(10_000))
     buffer = bytearray(10_000)
     node.read_into(5, buffer)
@@ -361,3 +362,49 @@ def test_a_mounted_device_cannot_be_opened_for_writing(
 def test_the_tools_of_the_tests_are_there() -> None:
     for tool in ("qemu-img", "qemu-io", "qemu-storage-daemon", "losetup", "mkfs.ext4"):
         assert shutil.which(tool), tool
+
+
+def test_what_the_page_cache_has_is_read_without_waiting(image: Path) -> None:
+    node = FileNode(image)
+    node.write(0, stamped(64 * KiB))
+    assert node.reads_wait
+    assert not node.writes_wait
+    buffer = bytearray(64 * KiB)
+    assert node.try_read_into(0, buffer)
+    assert buffer == stamped(64 * KiB)
+    node.flush()
+    os.posix_fadvise(node.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert not node.try_read_into(0, buffer)
+    node.read_into(0, buffer)
+    assert node.try_read_into(0, buffer[:4096])
+    with pytest.raises(BlockIOError):
+        node.try_read_into(4 * MiB, buffer)
+    node.close()
+
+
+def test_a_file_in_ram_never_waits() -> None:
+    path = Path(f"/dev/shm/mirrorgui-test-{os.getpid()}.raw")
+    path.write_bytes(bytes(512))
+    node = FileNode(path)
+    assert not node.reads_wait
+    node.close()
+    path.unlink()
+
+
+def test_many_threads_read_and_write_at_the_same_time(image: Path) -> None:
+    node = FileNode(image)
+    part = 256 * KiB
+
+    def work(number: int) -> bool:
+        data, back = stamped(part, number), bytearray(part)
+        for _ in range(5):
+            node.write(number * part, data)
+            node.extents(0, node.size)
+            node.read_into(number * part, back)
+            if back != data:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+    node.close()
