@@ -12,7 +12,7 @@ from mirrorgui.block.open import How, open_image
 from mirrorgui.errors import BlockIOError, InvalidInput, MirrorGUIError
 from mirrorgui.headless import run_mirror
 from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions, SyncMode, choice
-from mirrorgui.session import MirrorRequest, WhenReady
+from mirrorgui.session import ExportRequest, MirrorRequest, WhenReady
 from mirrorgui.units import format_size, parse_size
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -65,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
 _RUN_HELP = """\
 SIGINT or SIGTERM: a mirror in sync ends softly (its target is a copy), another one is cancelled;
-the second one drops everything. SIGCONT resumes a mirror that an error has stopped.
+the second one drops everything. SIGUSR1 completes a mirror in sync: guests go on on TARGET, and
+are served until the last one has left. SIGCONT resumes a mirror that an error has stopped.
 
 exit status: 0 completed, or softly finished in sync; 1 failed (the reason is the last line on
 stderr); 2 wrong usage or a refused image, nothing touched; 130 cancelled before in sync
@@ -99,6 +100,9 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
             help="default: report",
         )
     run.add_argument("--overwrite", action="store_true", help="the target's content may be lost")
+    run.add_argument(
+        "--export", metavar="NBD-URI", help="serve SOURCE to guests while it is mirrored"
+    )
     run.add_argument("--finish", metavar="complete|cancel|wait", help="once in sync")
     run.add_argument("--json", action="store_true", help="JSON lines on stdout")
     run.set_defaults(command=_run)
@@ -126,15 +130,22 @@ def _request(given: argparse.Namespace) -> MirrorRequest:
         on_source_error=choice(ErrorPolicy, "on-source-error", given.on_source_error),
         on_target_error=choice(ErrorPolicy, "on-target-error", given.on_target_error),
     )
+    default = WhenReady.WAIT if given.export else WhenReady.COMPLETE
     return MirrorRequest(
         source=given.source,
         target=given.target,
         source_format=given.source_format,
         target_format=given.target_format,
         overwrite=given.overwrite,
-        when_ready=choice(WhenReady, "finish", given.finish or WhenReady.COMPLETE.value),
+        export=_export(given.export),
+        when_ready=choice(WhenReady, "finish", given.finish or default.value),
         options=options,
     )
+
+
+def _export(uri: str | None) -> ExportRequest | None:
+    # An address that others can reach was typed by whoever wants it; the server warns of it.
+    return ExportRequest(uri, allow_remote=True) if uri else None
 
 
 def _run(given: argparse.Namespace) -> int:

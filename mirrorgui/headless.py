@@ -1,6 +1,7 @@
 """A mirror without a window: progress lines, JSON lines, signals and the exit status."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -12,7 +13,7 @@ from mirrorgui.errors import MirrorGUIError
 from mirrorgui.mirror.events import JobEvent
 from mirrorgui.mirror.rates import EtaState, Rates, RateTracker
 from mirrorgui.mirror.snapshot import JobSnapshot, Outcome, Phase
-from mirrorgui.mirror.states import WORKING, JobStatus
+from mirrorgui.mirror.states import OVER, WORKING, JobStatus
 from mirrorgui.session import MirrorRequest, MirrorSession
 from mirrorgui.units import format_rate, format_size
 
@@ -20,6 +21,9 @@ EXIT_DONE, EXIT_FAILED, EXIT_CANCELLED = 0, 1, 130
 
 PROGRESS_S = 1.0
 """Between two progress lines."""
+
+GUESTS_S = 0.2
+"""How often the end of the last guest's connection is looked for."""
 
 _PHASES = {
     Phase.PREPARING: "Preparing",
@@ -53,7 +57,12 @@ async def _run(request: MirrorRequest, as_json: bool) -> int:
     ticker = asyncio.create_task(_tick(session, face))
     try:
         session.start()
+        if session.export_uri:
+            face.say(f"Guests: {session.export_uri}")
         final = await session.wait()
+        if session.clients() and final.outcome in (Outcome.SWITCHED, Outcome.FINISHED):
+            face.say(f"Guests use {session.drive.name}; serving them until they leave.")
+            await signals.guests_gone()
     finally:
         ticker.cancel()
         await asyncio.gather(ticker, return_exceptions=True)
@@ -94,10 +103,12 @@ class _Signals:
         self._session = session
         self._loop = asyncio.get_running_loop()
         self._asked = False
+        self._stop_serving = asyncio.Event()
         self._handled: dict[int, Callable[[], None]] = {
             signal.SIGINT: self._end,
             signal.SIGTERM: self._end,
             signal.SIGCONT: self._resume,
+            signal.SIGUSR1: self._complete,
         }
         for number, handler in self._handled.items():
             self._loop.add_signal_handler(number, handler)
@@ -107,8 +118,23 @@ class _Signals:
         for number in self._handled:
             self._loop.remove_signal_handler(number)
 
+    async def guests_gone(self) -> None:
+        """Wait until no guest is connected any more, or somebody wants to stop."""
+        while self._session.clients() and not self._stop_serving.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_serving.wait(), GUESTS_S)
+
+    def _complete(self) -> None:
+        try:
+            self._session.job.complete()
+        except MirrorGUIError as error:
+            print(f"mirrorgui: {error}", file=sys.stderr)
+
     def _end(self) -> None:
         job = self._session.job
+        if job.status in OVER:
+            self._stop_serving.set()
+            return
         soft = not self._asked and job.status is JobStatus.READY
         self._asked = True
         try:
@@ -128,6 +154,10 @@ class _TextFace:
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._width = 0
+
+    def say(self, text: str) -> None:
+        """Tell something else."""
+        self._line(text)
 
     def event(self, event: JobEvent) -> None:
         """Tell what a person must know at once."""
@@ -186,6 +216,10 @@ class _JsonFace:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    def say(self, text: str) -> None:
+        """Tell a person: not on stdout, which is for programs."""
+        print(text, file=sys.stderr, flush=True)
 
     def event(self, event: JobEvent) -> None:
         """Print an event as QMP has it."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mirrorgui.block.create import create_raw
 from mirrorgui.block.identity import identify_node, identify_path
@@ -26,6 +26,10 @@ from mirrorgui.mirror.job import MirrorJob
 from mirrorgui.mirror.options import MirrorOptions
 from mirrorgui.mirror.snapshot import JobSnapshot, Outcome
 from mirrorgui.units import MiB
+
+if TYPE_CHECKING:
+    from mirrorgui.nbd.statistics import ConnectionStatistics
+    from mirrorgui.offer import Offer
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,21 @@ class WhenReady(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """How the source is offered to guests while it is mirrored.
+
+    Attributes:
+        uri: where, as an NBD URI; its path is the export's name.
+        read_only: guests may only read.
+        allow_remote: a person has agreed that other machines can reach it.
+    """
+
+    uri: str
+    read_only: bool = False
+    allow_remote: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MirrorRequest:
     """What a person or a program asks for.
 
@@ -53,7 +72,8 @@ class MirrorRequest:
         source_format: QEMU's name of the format; None recognises it.
         target_format: the same; for a new file None takes the source's.
         overwrite: the person agreed that an existing target's content is lost.
-        writable: guests may write to the source through the session's drive.
+        writable: somebody in this process writes to the source through the session's drive.
+        export: offer the source to guests; None does not.
         when_ready: what to do once in sync.
         options: the job's arguments.
     """
@@ -64,8 +84,14 @@ class MirrorRequest:
     target_format: str | None = None
     overwrite: bool = False
     writable: bool = False
+    export: ExportRequest | None = None
     when_ready: WhenReady = WhenReady.WAIT
     options: MirrorOptions = field(default_factory=MirrorOptions)
+
+    @property
+    def opens_writable(self) -> bool:
+        """Whether the source is opened for writing: only when a guest may write to it."""
+        return self.writable or (self.export is not None and not self.export.read_only)
 
 
 def check_request(request: MirrorRequest) -> list[Finding]:
@@ -78,7 +104,7 @@ def check_request(request: MirrorRequest) -> list[Finding]:
         InvalidInput: a name or format makes no sense at all.
     """
     source = identify_path(
-        request.source, "source", format=request.source_format, writing=request.writable
+        request.source, "source", format=request.source_format, writing=request.opens_writable
     )
     target = identify_path(
         request.target, "target", format=request.target_format, writing=True, may_be_missing=True
@@ -96,6 +122,7 @@ class MirrorSession:
         drive: the guest's front door.
         job: the mirror job.
         source, target: the nodes, open until ``close``.
+        offer: the export to guests, or None.
         target_created: the target file was made by this session.
     """
 
@@ -109,6 +136,7 @@ class MirrorSession:
         self.drive = Drive(source)
         self.events = EventLog()
         self.job = MirrorJob(self.drive, target, request.options, events=self.events)
+        self.offer: Offer | None = None
         self._closed = False
         self.events.listen(self._on_event)
 
@@ -119,8 +147,27 @@ class MirrorSession:
         Raises:
             InvalidInput: refused; nothing was touched, and a file made meanwhile is removed again.
         """
+        offer = _make_offer(request.export)
         source, target, created = await _in_thread(lambda: _open_both(request))
-        return cls(request, source, target, target_created=created)
+        session = cls(request, source, target, target_created=created)
+        if offer is not None:
+            try:
+                await _in_thread(lambda: offer.start(session.drive, session.job))
+            except BaseException:
+                await session.close()
+                session.delete_incomplete_target()
+                raise
+            session.offer = offer
+        return session
+
+    @property
+    def export_uri(self) -> str:
+        """What guests open; empty without an export."""
+        return self.offer.uri if self.offer is not None else ""
+
+    def clients(self) -> "tuple[ConnectionStatistics, ...]":
+        """Look at the guests' connections, the oldest first."""
+        return self.offer.clients() if self.offer is not None else ()
 
     def start(self) -> None:
         """Let the job begin."""
@@ -131,14 +178,19 @@ class MirrorSession:
         return await self.job.wait()
 
     async def close(self) -> None:
-        """Cancel a job that still works, and release everything. Guests must be gone by now."""
+        """Cancel a job that still works, disconnect guests, release everything. Idempotent."""
         if self._closed:
             return
         self._closed = True
         await self.job.shut_down()
-        await _in_thread(self._close_nodes)
+        await _in_thread(self._release)
 
-    def _close_nodes(self) -> None:
+    def _release(self) -> None:
+        if self.offer is not None and not self.offer.stop():
+            # A request hangs in a node. Closing that node under it could let its descriptor's
+            # number become another file's.
+            logger.error("clients still wait for %s; it stays open", self.drive.name)
+            return
         self.source.close()
         self.target.close()
 
@@ -162,6 +214,19 @@ class MirrorSession:
             self.job.complete()
         elif self.request.when_ready is WhenReady.CANCEL:
             self.job.cancel()
+
+
+def _make_offer(export: ExportRequest | None) -> "Offer | None":
+    """Check how the source is to be exported; nothing listens yet.
+
+    Raises:
+        InvalidInput: the URI or its certificates make no sense.
+    """
+    if export is None:
+        return None
+    from mirrorgui.offer import Offer
+
+    return Offer(export.uri, read_only=export.read_only, allow_remote=export.allow_remote)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
@@ -198,7 +263,7 @@ def _open_both(request: MirrorRequest) -> tuple[BlockNode, BlockNode, bool]:
     source = open_image(
         request.source,
         format=request.source_format,
-        how=How("source", read_only=not request.writable),
+        how=How("source", read_only=not request.opens_writable),
     )
     try:
         created = _create_target(request, source)

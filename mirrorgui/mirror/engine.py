@@ -245,6 +245,35 @@ class CopyEngine:
         )
         return tuple(sorted(views, key=lambda view: (view.started_ns, view.offset)))
 
+    def dirty_extents(self, offset: int, length: int) -> list[tuple[int, bool]]:
+        """Return a range as adjacent runs of (length, whether the target still lacks it).
+
+        Concurrency: from any thread. The claims are looked at before and after the bitmap, so that
+        a chunk on its way between the two is seen in one of them.
+        """
+        end = offset + length
+        lacking = [(claim.offset, claim.end) for claim in self.ranges.held()]
+        for bitmap in (self.dirty, self.failures.failed):
+            position = offset
+            for run, dirty in bitmap.runs(offset, length):
+                if dirty:
+                    lacking.append((position, position + run))
+                position += run
+        lacking.extend((claim.offset, claim.end) for claim in self.ranges.held())
+        runs: list[tuple[int, bool]] = []
+        position = offset
+        for first, last in sorted(lacking):
+            first, last = max(first, position), min(last, end)
+            if first >= last:
+                continue
+            if first > position:
+                runs.append((first - position, False))
+            runs.append((last - first, True))
+            position = last
+        if position < end:
+            runs.append((end - position, False))
+        return runs
+
     # Control.
 
     def suspend(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from mirrorgui.block.node import BlockNode
 from mirrorgui.errors import BlockIOError, InvalidInput, MirrorGUIError, StateError
-from mirrorgui.mirror.bitmap import DirtyBitmap, MapWords
+from mirrorgui.mirror.bitmap import MapWords
 from mirrorgui.mirror.drive import Drive
 from mirrorgui.mirror.engine import CopyEngine, Piece, Stall
 from mirrorgui.mirror.events import EventLog
@@ -118,10 +118,12 @@ class MirrorJob:
         """Why it failed, or None."""
         return self._record.error
 
-    @property
-    def dirty_bitmap(self) -> DirtyBitmap:
-        """What is to be copied; for other programs to read."""
-        return self._engine.dirty
+    def dirty_extents(self, offset: int, length: int) -> list[tuple[int, bool]]:
+        """Return a range as adjacent runs of (length, whether the target still lacks it).
+
+        What failed or is in flight counts as dirty. Concurrency: from any thread.
+        """
+        return self._engine.dirty_extents(offset, length)
 
     def snapshot(self) -> JobSnapshot:
         """Return the job as it is now."""

@@ -1,0 +1,66 @@
+"""The source offered to guests over NBD while it is mirrored. Imported only when asked for."""
+
+from pathlib import Path
+
+from mirrorgui.mirror.drive import Drive
+from mirrorgui.mirror.job import MirrorJob
+from mirrorgui.nbd.export import Export
+from mirrorgui.nbd.server import NbdServer
+from mirrorgui.nbd.statistics import ConnectionStatistics
+from mirrorgui.nbd.tls import TlsCredentials
+from mirrorgui.nbd.uri import parse_uri
+
+
+class Offer:
+    """A drive under an NBD address, with the job's dirty bitmap as ``qemu:dirty-bitmap:JOB``.
+
+    Args:
+        uri: where to listen; its path is the export's name, its certificates are the server's.
+        read_only: guests may only read.
+        allow_remote: other machines may reach it.
+
+    Raises:
+        InvalidInput: the URI or its certificates make no sense. Nothing listens yet.
+    """
+
+    def __init__(self, uri: str, *, read_only: bool, allow_remote: bool) -> None:
+        self._address = parse_uri(uri)
+        self._read_only = read_only
+        tls = None
+        if self._address.tls:
+            folder = self._address.tls_certificates
+            tls = TlsCredentials(
+                Path(folder) if folder else None, verify_peer=self._address.tls_verify_peer
+            )
+        self._server = NbdServer(self._address, allow_remote=allow_remote, tls=tls)
+
+    def start(self, drive: Drive, job: MirrorJob) -> None:
+        """Let guests in.
+
+        Raises:
+            InvalidInput: the address cannot be listened on; nothing was started.
+        """
+        self._server.add_export(
+            Export(
+                self._address.export,
+                drive,
+                description=f"{drive.name}, mirrored by {job.job_id}",
+                read_only=self._read_only,
+                bitmaps={job.job_id: job},
+            ),
+            default=True,
+        )
+        self._server.start()
+
+    def stop(self) -> bool:
+        """Disconnect the guests; False when a request of theirs still hangs in the drive."""
+        return self._server.stop()
+
+    @property
+    def uri(self) -> str:
+        """What guests open."""
+        return self._server.uri(self._address.export)
+
+    def clients(self) -> tuple[ConnectionStatistics, ...]:
+        """Look at the guests' connections, the oldest first."""
+        return self._server.connections()
