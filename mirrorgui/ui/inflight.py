@@ -160,16 +160,17 @@ class InFlightPanel(PixelView):
         painter.setFont(font)
         loud = slot.pace is not Pace.GOOD and slot.share > 0.5
         painter.setPen(QColor(readable_on(fill) if loud else self._colors.text))
-        inside = rect.adjusted(6, 0, -6, 0)
+        inside = rect.adjusted(5, 0, -5, 0)
         middle = Qt.AlignmentFlag.AlignVCenter
         age = slot.age_text
         metrics = QFontMetricsF(font)
         age_width = metrics.horizontalAdvance(age)
         offset = place(slot.offset)
-        if metrics.horizontalAdvance(offset) + age_width + 4 <= inside.width():
-            painter.drawText(inside, Qt.AlignmentFlag.AlignLeft | middle, offset)
-            painter.drawText(inside, Qt.AlignmentFlag.AlignRight | middle, age)
-            return
+        for words in (offset, offset.replace(" ", "").removesuffix("iB")):
+            if metrics.horizontalAdvance(words) + age_width + 4 <= inside.width():
+                painter.drawText(inside, Qt.AlignmentFlag.AlignLeft | middle, words)
+                painter.drawText(inside, Qt.AlignmentFlag.AlignRight | middle, age)
+                return
         # Too narrow for both: what worries matters more than where it is.
         words = age if slot.pace is not Pace.GOOD else offset
         words = metrics.elidedText(words, Qt.TextElideMode.ElideRight, inside.width())

@@ -2,8 +2,8 @@
 
 import time
 
-from mirrorgui.ui.i18n import tr
 from mirrorgui.mirror.rates import EtaState, Rates
+from mirrorgui.ui.i18n import tr
 from mirrorgui.units import format_rate
 
 MINUTE = 60

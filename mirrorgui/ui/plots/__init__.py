@@ -1,0 +1,1 @@
+"""The charts, and the pure numbers behind them."""
