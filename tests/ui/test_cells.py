@@ -68,6 +68,17 @@ def test_chunk_state_agrees_with_fold(made):
         assert counts.of(cells.chunk_state(words, ranges, chunk))[chunk] == 1
 
 
+@settings(max_examples=150, deadline=None)
+@given(maps(), st.integers(0, 700), st.integers(0, 700))
+def test_counting_any_range_agrees_with_fold(made, first, end):
+    (dirty, copied, failed), operations = made
+    first, end = sorted((min(first, len(dirty)), min(end, len(dirty))))
+    words = words_of(dirty, copied, failed)
+    ranges = in_flight_chunks(operations, 512, len(dirty))
+    counts = fold(words, ranges, 0, len(dirty), 1)
+    assert cells.count_states(words, ranges, first, end) == counts.sums(first, end)
+
+
 def test_operations_that_share_a_chunk_count_it_once():
     operations = [OperationView(0, 700, 0), OperationView(700, 300, 0), OperationView(3000, 1, 0)]
     assert in_flight_chunks(operations, 1024, 100).tolist() == [[0, 1], [2, 3]]

@@ -226,6 +226,30 @@ def _take_out_in_flight(counts: CellCounts, words: MapWords, in_flight: Ranges) 
         np.add.at(target, cell[inside], sign * part[inside])
 
 
+def count_states(words: MapWords, in_flight: Ranges, first: int, end: int) -> dict[ChunkState, int]:
+    """Return the chunks by state in [first, end), which need not begin or end at any border."""
+    index, mask = range_words(np.array([[first, end]]))
+    low = int(index[0]) if len(index) else 0
+    dirty, copied, failed = (
+        array[low : low + len(index)] & mask for array in (words.dirty, words.copied, words.failed)
+    )
+    busy = np.zeros(len(index), np.uint64)
+    where, bits = range_words(np.clip(in_flight, first, max(end, first)))
+    busy[where - low] = bits
+    busy &= ~failed
+    idle = ~(failed | busy)
+    counts = {
+        ChunkState.FAILED: failed,
+        ChunkState.IN_FLIGHT: busy,
+        ChunkState.AGAIN: dirty & copied & idle,
+        ChunkState.TO_COPY: dirty & ~copied & idle,
+        ChunkState.IN_SYNC: copied & ~dirty & idle,
+    }
+    sums = {state: int(np.bitwise_count(bits).sum()) for state, bits in counts.items()}
+    sums[ChunkState.NOT_ALLOCATED] = max(end - first, 0) - sum(sums.values())
+    return sums
+
+
 def state_bytes(
     sums: dict[ChunkState, int], granularity: int, tail_state: ChunkState | None, slack: int
 ) -> dict[ChunkState, int]:

@@ -12,6 +12,7 @@ from mirrorgui.ui.heatmap.cells import (
     ChunkState,
     Ranges,
     chunk_state,
+    count_states,
     fold,
     in_flight_chunks,
     state_bytes,
@@ -79,16 +80,7 @@ class MapFrame:
 
     def counts_of(self, first: int, end: int) -> dict[ChunkState, int]:
         """Return the chunks by state in [first, end), whatever its borders."""
-        per_cell = 1
-        while per_cell < self._per_cell and first % (per_cell * 2) == 0:
-            per_cell *= 2
-        whole = (end - first) // per_cell
-        sums = fold(self.words, self.in_flight, first, whole, per_cell).sums()
-        behind = first + whole * per_cell
-        if behind < end:
-            rest = self.counts_of(behind, end)
-            sums = {state: sums[state] + rest[state] for state in ChunkState}
-        return sums
+        return count_states(self.words, self.in_flight, first, end)
 
     def range_of(self, first: int, end: int) -> tuple[int, int]:
         """Return (offset, length) in bytes of the chunks [first, end)."""
