@@ -1,6 +1,7 @@
 """The rules of blkdebug, as values and as options of ``BlockdevOptionsBlkdebug``."""
 
 import errno as errno_module
+import threading
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -67,8 +68,8 @@ class InjectError:
             raise InvalidInput("sector", self.sector, "must be -1 or a sector number")
         if self.errno < 0:
             raise InvalidInput("errno", self.errno, "must not be negative")
-        if self.delay < 0:
-            raise InvalidInput("delay", self.delay, "must not be negative")
+        if not 0 <= self.delay <= threading.TIMEOUT_MAX:
+            raise InvalidInput("delay", self.delay, "must be a number of seconds, 0 or more")
 
     def matches(self, iotype: str, offset: int, length: int) -> bool:
         """Say whether the rule hits a request; its event and state are left aside."""

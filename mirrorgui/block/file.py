@@ -85,7 +85,11 @@ class FileNode(BlockNode):
                     self._fd, self.path, field, read_only=read_only, locking=locking
                 )
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
-            self._zeroing = Zeroing(self._fd, is_device=self.is_device, read_only=read_only)
+            self._zeroing = Zeroing(
+                self._fd, self.path, is_device=self.is_device, read_only=read_only
+            )
+            self._can_ask_cache = False
+            self.reads_wait = positional_io and self._may_wait()
         except BaseException:
             os.close(self._fd)
             raise
@@ -96,8 +100,6 @@ class FileNode(BlockNode):
             can_zero=self._zeroing.can_zero,
             can_discard=self._zeroing.can_discard,
         )
-        self._can_ask_cache = False
-        self.reads_wait = positional_io and self._may_wait()
         self._known_data = (0, 0)
         self._seeking: SeekingFile | None = None
         if not positional_io:

@@ -96,7 +96,7 @@ def lock_image(fd: int, taken: Permission, shared: Permission) -> None:
     wanted += [_SHARED_BASE + bit for bit in _bits(ALL_PERMISSIONS & ~shared)]
     try:
         for byte in wanted:
-            _set(fd, byte, lock=True)
+            _lock_byte(fd, byte)
         _check(fd, taken, shared)
     except BaseException:
         unlock_image(fd)
@@ -134,6 +134,16 @@ def _check(fd: int, taken: Permission, shared: Permission) -> None:
     for bit in _bits(ALL_PERMISSIONS & ~shared):
         if _held_by_others(fd, _PERM_BASE + bit):
             raise LockConflict(Permission(1 << bit), shared=True)
+
+
+def _lock_byte(fd: int, byte: int) -> None:
+    try:
+        _set(fd, byte, lock=True)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        # An exclusive lock, as other programs put on whole files; QEMU takes none.
+        raise LockConflict(Permission(1 << byte % _PERM_BASE), shared=False) from error
 
 
 def _set(fd: int, byte: int, *, lock: bool) -> None:

@@ -23,7 +23,7 @@ from mirrorgui.block.null import DEFAULT_SIZE, NullNode
 from mirrorgui.block.options import Options, Tree
 from mirrorgui.block.raw import ProbedRawGuard, RawNode
 from mirrorgui.block.spec import Spec, parse_spec, protocol_of
-from mirrorgui.errors import ImageRefused, InvalidInput
+from mirrorgui.errors import BlockIOError, ImageRefused, InvalidInput
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -129,9 +129,9 @@ def _with_format(tree: Tree, name: str, how: How) -> Tree:
         known = ", ".join(sorted(set(DRIVERS) - PROTOCOLS))
         raise InvalidInput(f"{how.field}-format", name, f"Unknown format; known are {known}")
     given = tree.get("driver")
-    if given is None:
+    if given is None and "filename" not in tree:
         return {**tree, "driver": name}
-    if given in PROTOCOLS:
+    if given is None or given in PROTOCOLS:
         outer = {"node-name": tree.pop("node-name")} if "node-name" in tree else {}
         return {"driver": name, "file": tree, **outer}
     if given != name:
@@ -216,7 +216,7 @@ def _open_filename_probed(options: Options, how: How) -> BlockNode:
 def _open_probed(options: Options, how: How) -> BlockNode:
     """A format node whose format nobody named: recognise it."""
     with opened_child(options, "file", how) as child:
-        name = probe_node(child)
+        name = _probe(child, how.field)
         if name != "raw":
             options.put("file", child)
             return DRIVERS[name](options, how)
@@ -224,16 +224,16 @@ def _open_probed(options: Options, how: How) -> BlockNode:
         return raw if raw.read_only else ProbedRawGuard(raw)
 
 
-def probe_node(node: BlockNode) -> str:
-    """Return the format that an open protocol node holds, ``raw`` where none is recognised.
-
-    Raises:
-        BlockIOError: it cannot be read.
-    """
+def _probe(node: BlockNode, field: str) -> str:
+    """Recognise the format that an open protocol node holds."""
     head = bytearray(min(HEAD_SIZE, node.size))
     tail = bytearray(min(TAIL_SIZE, node.size))
-    node.read_into(0, head)
-    node.read_into(node.size - len(tail), tail)
+    try:
+        node.read_into(0, head)
+        node.read_into(node.size - len(tail), tail)
+    except BlockIOError as error:
+        text = f"Cannot read {node.name}: {error.strerror}."
+        raise ImageRefused(field, node.name, text) from error
     return recognise(bytes(head), bytes(tail))
 
 
@@ -246,16 +246,18 @@ def probe(path: Spec, field_name: str = "filename") -> str:
 
     Raises:
         ImageRefused: it cannot be read.
+        InvalidInput: an option is wrong.
     """
     tree = parse_spec(path, field_name)
     how = How(field_name, read_only=True, force_share=True)
     if "driver" in tree and tree["driver"] not in PROTOCOLS:
         return str(tree["driver"])
     protocol = tree if "driver" in tree else tree.get("file", tree)
-    assert isinstance(protocol, dict)
+    if not isinstance(protocol, dict):
+        raise InvalidInput(f"{field_name}.file", protocol, "must be an object")
     node = _open_tree(protocol, how, is_protocol=True)
     try:
-        return probe_node(node)
+        return _probe(node, field_name)
     finally:
         node.close()
 
@@ -343,7 +345,9 @@ def _open_blkdebug(options: Options, how: How) -> BlockNode:
 def _refuse_format(name: str) -> Driver:
     def refuse(options: Options, how: How) -> BlockNode:
         child = options.take_child("file")
-        image = child.name if isinstance(child, BlockNode) else child
+        image: object = child.name if isinstance(child, BlockNode) else child
+        if isinstance(image, dict):
+            image = image.get("filename", image)
         raise ImageRefused(
             how.field,
             image,

@@ -19,13 +19,7 @@ from mirrorgui.block.open import How, open_image
 from mirrorgui.block.overlap import check_overlap
 from mirrorgui.block.safety_texts import exact_size, two_sizes, when
 from mirrorgui.block.spec import Spec, local_path
-from mirrorgui.block.storage import (
-    Place,
-    disks_of,
-    in_use_sentence,
-    place_of,
-    uses_of,
-)
+from mirrorgui.block.storage import Place, disks_of, in_use_sentence, place_of, uses_of
 from mirrorgui.errors import ImageRefused
 from mirrorgui.units import GiB, format_size
 
@@ -141,10 +135,10 @@ def check_unchanged(before: ImageIdentity, now: ImageIdentity, field: str) -> li
 def _check_in_use(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:
     if source.in_use:
         yield refuse("source-in-use", source.in_use, "source")
-    elif source.place is not None and source.kind is Kind.DEVICE:
-        mounted = [use.text for use in uses_of(source.place) if use.text.startswith("mounted")]
-        if mounted:
-            text = f"{source.name} is {mounted[0]}. What this computer writes there is not tracked."
+    elif source.place is not None:
+        outside = uses_of(source.place)
+        if outside:
+            text = f"{source.name} is {outside[0].text}. What is written there is not tracked."
             yield Finding(Severity.WARN, "source-mounted", "source", text)
     if target.in_use:
         yield refuse("target-in-use", target.in_use)

@@ -18,6 +18,9 @@ SYS = Path("/sys")
 _SECTOR = 512
 """Unit of sizes and starts in sysfs in bytes, whatever the device's blocks are."""
 
+_UNIQUE_NAMES = ("naa.", "eui.", "uuid.", "nvme.")
+"""World wide names that no two disks share; cheap sticks of a kind have one ``t10.`` name."""
+
 _DEEPEST = 32
 """Loop devices over loop devices that are followed: the kernel allows fewer."""
 
@@ -147,7 +150,8 @@ def wwid_of(place: Place) -> str:
     folder = _device_folder(place.device) if place.is_device else None
     if folder is None:
         return ""
-    return _text(folder / "wwid") or _text(folder / "device" / "wwid")
+    name = _text(folder / "wwid") or _text(folder / "device" / "wwid")
+    return name if name.startswith(_UNIQUE_NAMES) else ""
 
 
 def disks_of(place: Place) -> set[Place]:
@@ -162,9 +166,12 @@ def disks_of(place: Place) -> set[Place]:
 def uses_of(place: Place) -> list[Use]:
     """Say what the running system does with a place: mounts, swap, mapped devices, loops.
 
-    Unmounted partitions are no use; a loop or mapped device is one, also when idle.
+    Unmounted partitions are no use; a loop or mapped device is one, also when idle. So is another
+    loop device over the same bytes, and what is made of it.
     """
     upper = above(place)
+    for alias in _aliases(place) - upper:
+        upper |= {alias} | above(alias)
     concerned = upper | {place}
     uses = []
     for mount in read_mounts():
@@ -224,6 +231,14 @@ def _loops() -> Iterator[tuple[Place, Place]]:
             device, file = _folder_place(folder), _path_place(backing)
             if device is not None and file is not None:
                 yield device, file
+
+
+def _aliases(place: Place) -> set[Place]:
+    """Return loop devices that show some of the same bytes and do not lie above or below."""
+    span, lower = span_of(place), below(place)
+    return {
+        device for device, _ in _loops() if device not in lower and span_of(device).overlaps(span)
+    }
 
 
 def _is_partition(place: Place) -> bool:

@@ -1,10 +1,12 @@
 """Zeroing and discarding ranges of a file or device without writing zeroes, where that works."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
 
 from mirrorgui.block import linux
+from mirrorgui.block.mounts import NO_HOLES_TYPES, mount_of
 from mirrorgui.units import GiB, KiB, align_up
 
 _KEEP = linux.FALLOC_FL_KEEP_SIZE
@@ -13,6 +15,9 @@ _ZERO_RANGE = linux.FALLOC_FL_ZERO_RANGE | _KEEP
 
 _PROBE_BLOCK = 4 * KiB
 """A block behind the end of a file, to ask whether holes can be punched: a page everywhere."""
+
+_PUNCHING_TYPES = frozenset(("ext4", "xfs", "btrfs", "f2fs", "bcachefs", "tmpfs"))
+"""File system types that punch holes since the oldest kernel in use."""
 
 _LONGEST = 1 * GiB
 """Longest single call: none can be interrupted, and a device may turn it into slow writes."""
@@ -51,7 +56,7 @@ class Zeroing:
         can_discard: discarding gives storage back, likewise.
     """
 
-    def __init__(self, fd: int, *, is_device: bool, read_only: bool) -> None:
+    def __init__(self, fd: int, path: str, *, is_device: bool, read_only: bool) -> None:
         self._fd = fd
         self.alignment = linux.logical_block_size(fd) if is_device else 1
         self._ways: dict[str, tuple[_Way, ...]] = {
@@ -65,7 +70,7 @@ class Zeroing:
             self.can_zero = linux.queue_limit(fd, "write_zeroes_max_bytes") > 0
             self.can_discard = linux.queue_limit(fd, "discard_max_bytes") > 0
         else:
-            self.can_zero = self.can_discard = _can_punch(fd)
+            self.can_zero = self.can_discard = _can_punch(fd, path)
 
     def zero(self, offset: int, length: int, *, may_unmap: bool) -> bool:
         """Make a range read as zeroes.
@@ -104,11 +109,21 @@ class Zeroing:
         return False
 
 
-def _can_punch(fd: int) -> bool:
-    """Ask the file system by punching behind the end of the file, where nothing can be lost."""
-    behind = align_up(os.fstat(fd).st_size, _PROBE_BLOCK) + _PROBE_BLOCK
+def _can_punch(fd: int, path: str) -> bool:
+    """Say whether the file system punches holes: by its type, or by asking.
+
+    It is asked by punching behind the end of the file, where nothing can be lost. That changes
+    the file's times, which an image that is only opened should keep.
+    """
+    mount = mount_of(path)
+    if mount is not None and mount.type in _PUNCHING_TYPES | NO_HOLES_TYPES:
+        return mount.type in _PUNCHING_TYPES
+    before = os.fstat(fd)
+    behind = align_up(before.st_size, _PROBE_BLOCK) + _PROBE_BLOCK
     try:
         _punch(fd, behind, _PROBE_BLOCK)
     except OSError:
         return False
+    with contextlib.suppress(OSError):  # somebody else's file: the time stays changed
+        os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
     return True

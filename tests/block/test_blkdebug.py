@@ -212,6 +212,8 @@ def test_options_are_those_of_qemu() -> None:
         ({"event": "none", "iotype": "seek"}, "iotype"),
         ({"event": "none", "sector": -2}, "sector"),
         ({"event": "none", "delay": -0.5}, "delay"),
+        ({"event": "none", "delay": float("nan")}, "delay"),
+        ({"event": "none", "delay": float("inf")}, "delay"),
         ({"event": "none", "errno": "EIO"}, "source.inject-error.0.errno"),
         ({"event": "none", "bogus": 1}, "source.inject-error.0.bogus"),
         ("none", "source.inject-error.0"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirrorgui.block import file as file_module
-from mirrorgui.block import holes, linux
+from mirrorgui.block import holes, linux, zeroing
 from mirrorgui.block.file import FileNode
 from mirrorgui.block.node import Extent, ExtentKind
 from mirrorgui.errors import BlockIOError, ImageRefused
@@ -119,11 +119,11 @@ def test_where_holes_cannot_be_punched_zeroes_are_written(
 
     monkeypatch.setattr(linux, "fallocate", unsupported)
     node = FileNode(image)
-    assert not node.limits.can_zero
-    assert not node.limits.can_discard
     node.write(0, stamped(3 * MiB))
     node.write_zeroes(1000, 2 * MiB)
     assert content(node)[1000 : 1000 + 2 * MiB] == bytes(2 * MiB)
+    node.discard(0, 1 * MiB)
+    assert not node.limits.can_zero
     asked = len(calls)
     node.write_zeroes(1000, 2 * MiB)
     node.discard(0, 1 * MiB)
@@ -407,4 +407,31 @@ def test_many_threads_read_and_write_at_the_same_time(image: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+    node.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_opening_changes_no_time_of_a_file(
+    image: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not known:
+        monkeypatch.setattr(zeroing, "mount_of", lambda _: None)
+    os.utime(image, (1e9, 1e9))
+    node = FileNode(image)
+    assert node.limits.can_zero
+    node.close()
+    assert image.stat().st_mtime == 1e9
+
+
+def test_a_file_system_of_an_unknown_type_is_asked_for_holes(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*arguments: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    monkeypatch.setattr(zeroing, "mount_of", lambda _: None)
+    monkeypatch.setattr(linux, "fallocate", unsupported)
+    node = FileNode(image)
+    assert not node.limits.can_zero
+    assert not node.limits.can_discard
     node.close()

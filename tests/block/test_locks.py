@@ -1,7 +1,9 @@
 """Image locks against real QEMU programs."""
 
+import fcntl
 import json
 import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,3 +166,13 @@ def test_without_such_locks_an_image_opens_unless_they_are_asked_for(
     node.close()
     with pytest.raises(ImageRefused, match="cannot be locked here: No locks available"):
         FileNode(image, locking="on")
+
+
+def test_an_exclusive_lock_of_another_program_is_a_conflict(image: Path) -> None:
+    holder = os.open(image, os.O_RDWR)
+    whole = struct.pack("@hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
+    fcntl.fcntl(holder, fcntl.F_OFD_SETLK, whole)
+    with pytest.raises(ImageRefused, match="is open in"):
+        FileNode(image, field="target")
+    os.close(holder)
+    FileNode(image).close()

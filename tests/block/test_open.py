@@ -333,3 +333,27 @@ def test_a_device_is_a_host_device_and_not_a_file(
     assert "to be a regular file" in refusal({"driver": "file", "filename": device}).reason
     spec = {"driver": "host_device", "filename": str(image)}
     assert "to be a block device" in refusal(spec).reason
+
+
+def test_an_image_that_cannot_be_read_is_refused(image: Path) -> None:
+    spec = {
+        "driver": "blkdebug",
+        "image": {"driver": "file", "filename": str(image)},
+        "inject-error": [{"event": "read_aio"}],
+    }
+    caught = refusal({"file": spec}, how=How("source"))
+    assert isinstance(caught, ImageRefused)
+    assert caught.reason == f"Cannot read {image}: Input/output error."
+
+
+def test_a_format_goes_on_top_of_a_filename(image: Path) -> None:
+    assert isinstance(opened({"filename": str(image)}, format="raw"), FileNode)
+
+
+def test_a_refused_format_names_the_file(image: Path) -> None:
+    assert refusal({"driver": "vdi", "file": {"filename": str(image)}}).value == str(image)
+
+
+def test_probing_a_node_by_name_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        probe({"file": "some-node"})

@@ -198,12 +198,12 @@ def test_loop_devices_over_overlapping_parts_of_a_file_are_refused(
     source: Path, loop_device: Callable[..., str]
 ) -> None:
     half = str(512 * KiB)
-    whole, first = loop_device(source), loop_device(source, "--sizelimit", half)
+    first = loop_device(source, "--sizelimit", half)
     second = loop_device(source, "--offset", half)
-    again = loop_device(source, "--offset", half)
+    assert codes(check_paths(first, second)) == ["erase-device"]
+    whole, again = loop_device(source), loop_device(source, "--offset", half)
     assert "lies on" in refusal(check_paths(whole, second))
     assert refusal(check_paths(second, again)) == SAME
-    assert codes(check_paths(first, second)) == ["erase-device"]
 
 
 @pytest.mark.root
@@ -283,6 +283,22 @@ def test_a_mounted_target_is_refused_with_the_place(
     assert refusal(check_paths(str(source), str(disk))) == (
         f"{disk} is in use: used by {device}. Release it first."
     )
+
+
+@pytest.mark.root
+def test_a_loop_device_over_bytes_that_another_one_has_mounted_is_refused(
+    source: Path, tmp_path: Path, loop_device: Callable[..., str]
+) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.touch()
+    os.truncate(disk, 8 * MiB)
+    run("mkfs.ext4", "-q", disk)
+    first, second = loop_device(disk), loop_device(disk)
+    with mounted(first, tmp_path / "mnt") as folder:
+        text = f"{second} is in use: mounted on {folder}. Unmount it first."
+        assert refusal(check_paths(str(source), second)) == text
+    text = f"{second} is in use: used by {first}. Release it first."
+    assert refusal(check_paths(str(source), second)) == text
 
 
 @pytest.mark.root
