@@ -556,3 +556,14 @@ def test_the_gravest_finding_comes_first(source: Path, target: Path) -> None:
     target.write_bytes(stamped(1 * MiB - 1))
     severities = [finding.severity for finding in check_paths(str(source), str(target))]
     assert severities == [Severity.REFUSE, Severity.CONFIRM, Severity.HINT]
+
+
+def test_places_where_one_may_not_write_are_refused(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert refusal(check_paths(str(source), str(target))) == (
+        f"Cannot open {target} for writing: Permission denied."
+    )
+    new = target.parent / "new.raw"
+    assert refusal(check_paths(str(source), str(new))) == f"Cannot create files in {new.parent}."
