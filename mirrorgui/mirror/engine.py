@@ -23,7 +23,7 @@ from mirrorgui.mirror.ranges import Claim, RangeLock
 from mirrorgui.mirror.ratelimit import RateLimit
 from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, OperationKind, OperationView, latency_bucket
 from mirrorgui.mirror.threads import CopyThreads, Done
-from mirrorgui.units import align_down
+from mirrorgui.units import align_down, align_up
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class CopyEngine:
     @property
     def dirty_bytes(self) -> int:
         """Bytes to copy, what was put aside after a failure included; not those in flight."""
-        return self.dirty.dirty_bytes + self.failures.deferred * self.granularity
+        return self.dirty.dirty_bytes + self.failures.deferred_bytes
 
     @property
     def is_idle(self) -> bool:
@@ -402,7 +402,9 @@ class CopyEngine:
             if claim is not None:
                 return claim
             busy = True
-            position = offset + self.granularity
+            # A guest may have claimed gigabytes: step over them at once.
+            position = align_up(self.ranges.busy_until(offset), self.granularity)
+            position = max(position, offset + self.granularity)
 
     def _begin_pass(self) -> bool:
         """Begin a pass over the image; False with ``stall`` set when it has to wait."""

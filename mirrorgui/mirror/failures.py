@@ -42,6 +42,7 @@ class Failures:
         self.failed = DirtyBitmap(size, granularity)
         self.count = 0
         self.lost = 0
+        self._size = size
         self._granularity = granularity
         self._clock_ns = clock_ns
         self._records: OrderedDict[tuple[str, int], ErrorRecord] = OrderedDict()
@@ -84,6 +85,7 @@ class Failures:
         end = offset + length
         for chunk in range(offset, end, self._granularity):
             self._tries.pop(chunk, None)
+            self._deferred.pop(chunk, None)  # a guest wrote there, so it was tried early
         for key, record in self._records.items():
             inside = offset < record.offset + record.length and record.offset < end
             if inside and not self.failed.touches(record.offset, record.length):
@@ -103,6 +105,13 @@ class Failures:
     def deferred(self) -> int:
         """Number of chunks that wait for their next try."""
         return len(self._deferred)
+
+    @property
+    def deferred_bytes(self) -> int:
+        """Bytes in those chunks, the last chunk of the image counted as long as it is."""
+        last = (self._size - 1) // self._granularity * self._granularity
+        slack = last + self._granularity - self._size if last in self._deferred else 0
+        return len(self._deferred) * self._granularity - slack
 
     def defer(self, offset: int, length: int) -> bool:
         """Put the chunks of a range aside for a while; False when there are too many."""

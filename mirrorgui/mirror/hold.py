@@ -18,8 +18,8 @@ MAX_HOLD_S = 0.05
 GIVE_UP_S = 1.0
 """A hold that takes longer after all (a slow request inside, a slow disk) is given up."""
 
-PAUSE_S = 0.5
-"""Time between two holds, so that guests work in between."""
+PAUSE_SHARE = 2
+"""Guests work at least this many times as long as they were held before they are held again."""
 
 NEAR_S = 0.25
 """Before READY guests are held only after the rest has been this small for so long: without a
@@ -38,8 +38,10 @@ class GuestHold:
         self._drive = drive
         self._engine = engine
         self._loop = asyncio.get_running_loop()
+        self._number = 0
         self._guests_out = False
         self._near_since = 0.0
+        self._began = 0.0
         self._not_before = 0.0
         self._rate = 0.0
         self._sampled = self._loop.time()
@@ -56,9 +58,14 @@ class GuestHold:
         self._sampled, self._sampled_bytes = now, done
 
     @property
+    def may_begin(self) -> bool:
+        """Whether the last hold is long enough ago."""
+        return self._loop.time() >= self._not_before
+
+    @property
     def is_possible(self) -> bool:
         """Whether the rest is small enough and the last hold long enough ago."""
-        return self._loop.time() >= self._not_before and self._is_small
+        return self.may_begin and self._is_small
 
     @property
     def is_due(self) -> bool:
@@ -68,7 +75,7 @@ class GuestHold:
             self._near_since = 0.0
             return False
         self._near_since = self._near_since or now
-        return now - self._near_since >= NEAR_S and now >= self._not_before
+        return now - self._near_since >= NEAR_S and self.may_begin
 
     @property
     def _is_small(self) -> bool:
@@ -82,7 +89,7 @@ class GuestHold:
 
     def postpone(self, delay_s: float) -> None:
         """Begin no hold for a while."""
-        self._not_before = self._loop.time() + delay_s
+        self._not_before = max(self._not_before, self._loop.time() + delay_s)
         self._record.wake_later(delay_s)
 
     async def empty(self) -> bool:
@@ -90,9 +97,12 @@ class GuestHold:
 
         The caller must call ``release`` in any case.
         """
+        self._number += 1
+        number = self._number
         self._guests_out = False
+        self._began = self._loop.time()
         give_up = self._alarm()
-        self._drive.hold(self._report_empty)
+        self._drive.hold(lambda: self._report_empty(number))
         while not self._guests_out:
             if self._record.forced or self._loop.time() >= give_up:
                 return False
@@ -100,8 +110,9 @@ class GuestHold:
         return True
 
     def release(self) -> None:
-        """Let guests in again."""
+        """Let guests in again, for a while at least."""
         self._drive.release()
+        self.postpone((self._loop.time() - self._began) * PAUSE_SHARE)
 
     async def in_sync(self, then: Callable[[], Awaitable[bool]]) -> bool:
         """Hold guests, copy the rest, and return what ``then`` returns; guests go on afterwards.
@@ -110,7 +121,6 @@ class GuestHold:
         not be reached; ``then`` was not called in that case.
         """
         record, engine = self._record, self._engine
-        self.postpone(PAUSE_S)
         try:
             if not await self.empty():
                 return False
@@ -132,9 +142,11 @@ class GuestHold:
         self._record.wake_later(GIVE_UP_S)
         return self._loop.time() + GIVE_UP_S
 
-    def _report_empty(self) -> None:
-        self._loop.call_soon_threadsafe(self._on_empty)
+    def _report_empty(self, number: int) -> None:
+        self._loop.call_soon_threadsafe(self._on_empty, number)
 
-    def _on_empty(self) -> None:
-        self._guests_out = True
-        self._record.wake()
+    def _on_empty(self, number: int) -> None:
+        # A report may come late, when its hold was given up and guests are in again.
+        if number == self._number:
+            self._guests_out = True
+            self._record.wake()

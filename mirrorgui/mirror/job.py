@@ -41,6 +41,15 @@ JOB_TYPE = "mirror"
 FLUSH_RETRY_S = 1.0
 """A failed flush under the ``ignore`` policy is tried again after this long."""
 
+LAST_FLUSH_S = 10.0
+"""Guests are held no longer than this for a flush: their own time-outs begin at 30 s."""
+
+HUNG_S = 2.0
+"""How long a failed job waits for requests in flight before it gives them up."""
+
+GIVE_UP_AGAIN_S = 0.1
+"""How often hung requests are given up: a thread may reach the hung image later."""
+
 GUEST_LEAVES_S = 0.01
 """How often a job that ends looks whether the last write-blocking guest is through."""
 
@@ -83,6 +92,7 @@ class MirrorJob:
         self._hook: Tracking | WriteBlocking | None = None
         self._scan: Scan | None = None
         self._flush_again_at = 0.0
+        self._late_flush: asyncio.Task[bool] | None = None
         self._guest_lock = threading.Lock()
         self._dirtied = self._mirrored = 0
         self._record = JobRecord(options.job_id, self.events)
@@ -205,7 +215,8 @@ class MirrorJob:
         if self._task is None:
             await self._engine.close()
             return
-        if not self._record.forced and is_allowed(Verb.CANCEL, self._record.status):
+        record = self._record
+        if not record.forced and not record.outcome and is_allowed(Verb.CANCEL, record.status):
             self.cancel(force=True)
         await self._task
 
@@ -277,21 +288,22 @@ class MirrorJob:
         moment; this takes back an earlier ``complete``. Otherwise everything is dropped.
 
         Raises:
-            StateError: not in this status; or paused, and not forced.
+            StateError: not in this status; or paused, and not forced; or it has ended already and
+                only cleans up.
         """
-        require(self.job_id, Verb.CANCEL, self._record.status)
-        if self._record.pause_wanted and not force:
+        record = self._record
+        require(self.job_id, Verb.CANCEL, record.status)
+        if record.outcome is not None:  # guests may use the target by now
+            raise self._refusal(Verb.CANCEL)
+        if record.pause_wanted and not force:
             text = f"The block job for device '{self.job_id}' is currently paused"
             raise self._refusal(Verb.CANCEL, text)
-        if self._record.ready and not force:
-            self._record.soft_cancelled = True
-            self._record.completing = False
-            if self._record.status is JobStatus.PENDING:
-                self._record.forced = True
-        else:
-            self._record.forced = True
-            self._give_up_in_flight()
-        self._record.wake()
+        if record.ready and not force:
+            record.soft_cancelled = True
+            record.completing = False
+        if not record.ready or force or record.status is JobStatus.PENDING:
+            self._drop_everything()
+        record.wake()
 
     def finalize(self) -> None:
         """Let a PENDING job end.
@@ -331,15 +343,26 @@ class MirrorJob:
         self._copy_mode = copy_mode
         self._record.wake()
 
-    def _refusal(self, verb: Verb, text: str) -> StateError:
+    def _refusal(self, verb: Verb, text: str | None = None) -> StateError:
         return StateError(self.job_id, verb.value, self._record.status.value, (), text)
 
+    def _drop_everything(self) -> None:
+        if not self._record.forced:
+            self._record.forced = True
+            self._give_up_in_flight()
+
     def _give_up_in_flight(self) -> None:
-        """Make hung requests return. The source's only while no guest waits for it as well."""
+        """Make hung requests return, now and from time to time until the job is over.
+
+        The source's only while no guest waits for it as well.
+        """
+        if self._record.phase is Phase.OVER:
+            return
         self._engine.suspend()
         self.target.cancel_in_flight()
         if not self.drive.statistics().in_flight:
             self.source.cancel_in_flight()
+        self._loop.call_later(GIVE_UP_AGAIN_S, self._give_up_in_flight)
 
     # ---------------------------------------------------------------- the task
 
@@ -351,36 +374,46 @@ class MirrorJob:
                 self._reaction.fail("Source and target image have different sizes")
             else:
                 await self._mirror()
+        except asyncio.CancelledError:
+            # The loop is being shut down: neither threads nor held guests may be left behind.
+            self._drop_everything()
+            raise
         except Exception as error:
             logger.exception("job=%s broken", self.job_id)
             self._reaction.fail(f"internal error: {error}")
-        try:
-            await self._conclude()
         finally:
-            if not self._ended.done():
-                self._ended.set_result(None)
+            try:
+                await self._conclude()
+            finally:
+                if not self._ended.done():
+                    self._ended.set_result(None)
 
     async def _mirror(self) -> None:
         """Scan, then take step after step until the job has ended or must be aborted."""
         record = self._record
         # Tracking comes before the scan: a write that lands behind the scan must not be missed.
-        while not record.must_abort and not await self._swap_hook(
-            Tracking(self._engine.dirty, self)
-        ):
-            pass
+        while not record.must_abort and self._hook is None:
+            record.look()
+            if record.pause_wanted:
+                await self._stay_paused()
+            elif not self._hold.may_begin:
+                await record.news()
+            else:
+                await self._swap_hook(Tracking(self._engine.dirty, self))
         record.started_ns = time.monotonic_ns()
-        if self.options.sync is SyncMode.NONE:
+        if self._top_only and not self.options.target_is_zero:
+            # Nobody looks at what the target holds where nothing is copied at first.
             self._engine.target_data.mark_all()
-        else:
+        if self.options.sync is not SyncMode.NONE:
             await self._scan_source()
         record.phase = Phase.COPYING
-        if not record.must_abort and not record.pause_wanted:
-            self._engine.resume()
         while not record.must_abort:
             record.look()
             if record.pause_wanted:
                 await self._stay_paused()
-            elif self._mode_changes:
+                continue
+            self._keep_copying()
+            if self._mode_changes and self._hold.may_begin:
                 await self._become_write_blocking()
             elif await self._step():
                 return
@@ -402,6 +435,17 @@ class MirrorJob:
             await record.news()
         return False
 
+    @property
+    def _top_only(self) -> bool:
+        """Whether the target has, or needs, more than what is copied."""
+        top = self.options.sync is SyncMode.TOP and self.source.backing is not None
+        return top or self.options.sync is SyncMode.NONE
+
+    def _keep_copying(self) -> None:
+        """Go on after a pause, also one that was taken back before the task could see it."""
+        if self._engine.stall is Stall.SUSPENDED:
+            self._engine.resume()
+
     def _set_restful(self, restful: bool) -> None:
         if self._engine.restful is not restful:
             self._engine.restful = restful
@@ -411,8 +455,7 @@ class MirrorJob:
 
     async def _scan_source(self) -> None:
         self._record.phase = Phase.SCANNING
-        options, engine = self.options, self._engine
-        top = options.sync is SyncMode.TOP and self.source.backing is not None
+        options, engine, top = self.options, self._engine, self._top_only
         scan = self._scan = Scan(
             self.source,
             self.target,
@@ -477,16 +520,13 @@ class MirrorJob:
         record = self._record
         self._engine.suspend()
         self._set_passive(True)
-        while not self._engine.is_idle and record.pause_wanted and not record.forced:
+        while not self._engine.is_idle and record.pause_wanted and not record.must_abort:
             await record.news()
-        if record.pause_wanted and not record.forced:
+        if record.pause_wanted and not record.must_abort:
             await record.rest()
         if record.must_abort or record.pause_wanted:
             return
         self._set_passive(False)
-        if record.phase is not Phase.SCANNING:
-            # Nothing is copied while the scan still cleans the target.
-            self._engine.resume()
 
     def _set_passive(self, passive: bool) -> None:
         if isinstance(self._hook, WriteBlocking):
@@ -503,6 +543,7 @@ class MirrorJob:
         """End a READY job as it was told to; False when something came between."""
         # Most of the flush happens while guests still work; the one at the end finds little to do.
         self._record.phase = Phase.FLUSHING
+        await self._await_late_flush()
         if not await self._flush_target():
             return False
         self._record.phase = Phase.SWITCHING
@@ -513,7 +554,7 @@ class MirrorJob:
         return await self._wait_for_finalize()
 
     async def _become_pending(self) -> bool:
-        if not await self._flush_target() or self._record.pause_wanted:
+        if not await self._flush_while_held() or self._record.pause_wanted:
             return False
         self._record.set_status(JobStatus.WAITING)
         self._record.set_status(JobStatus.PENDING)
@@ -525,8 +566,10 @@ class MirrorJob:
         record = self._record
         while not record.must_abort:
             record.look()
+            self._keep_copying()
             self._set_restful(not record.finalizing)
             if record.finalizing and self._may_end:
+                await self._await_late_flush()
                 if await self._hold.in_sync(self._end_now):
                     return True
             else:
@@ -536,7 +579,9 @@ class MirrorJob:
     async def _end_now(self) -> bool:
         """Clean, idle, drained: flush, and end if that holds. The only place that pivots."""
         record = self._record
-        if not await self._flush_target() or record.pause_wanted or not self._engine.is_clean:
+        if not await self._flush_while_held():
+            return False
+        if record.pause_wanted or not self._engine.is_clean:
             return False
         if record.status is not JobStatus.PENDING:
             record.set_status(JobStatus.WAITING)
@@ -552,6 +597,22 @@ class MirrorJob:
         else:
             record.outcome = Outcome.SWITCHED
         return True
+
+    async def _flush_while_held(self) -> bool:
+        """Flush; False also when that takes so long that guests must not be held for it."""
+        flush = self._loop.create_task(self._flush_target(), name=f"flush {self.job_id}")
+        self._late_flush = flush
+        await asyncio.wait({flush}, timeout=LAST_FLUSH_S)
+        if not flush.done():
+            return False
+        self._late_flush = None
+        return flush.result()
+
+    async def _await_late_flush(self) -> None:
+        """Wait for a flush that was not waited for while guests were held."""
+        flush, self._late_flush = self._late_flush, None
+        if flush is not None:
+            await flush
 
     async def _flush_target(self) -> bool:
         """Flush; False when that failed and the policy has answered, or the job must be aborted."""
@@ -579,6 +640,8 @@ class MirrorJob:
         if not ended_well:
             record.set_status(JobStatus.ABORTING)
             await self._abandon()
+        if self._late_flush is not None:
+            await asyncio.wait({self._late_flush})
         await self._engine.close()
         record.phase = Phase.OVER
         record.ended_wall_ns = time.time_ns()
@@ -599,6 +662,8 @@ class MirrorJob:
         self._engine.suspend()
         self._set_passive(True)
         self._detach()
+        if not self._record.forced:
+            self._loop.call_later(HUNG_S, self._give_up_in_flight)
         while not self._engine.is_idle:
             await self._record.news()
         # A guest may still be on its way to the target through the old hook; it holds a claim then.

@@ -74,6 +74,16 @@ class RangeLock:
             self._held.insert(place, claim)
             return claim
 
+    def busy_until(self, offset: int) -> int:
+        """Return where what is claimed or waited for around ``offset`` ends; ``offset`` if free."""
+        with self._changed:
+            place = bisect_right(self._offsets, offset)
+            end = self._held[place - 1].end if place else 0
+            for waiting in self._waiting:
+                if waiting.offset <= offset:
+                    end = max(end, waiting.end)
+            return max(end, offset)
+
     @contextmanager
     def guest_claim(self, offset: int, length: int) -> Iterator[Claim]:
         """Hold a range while a guest's write goes to both images; waits until all of it is free."""

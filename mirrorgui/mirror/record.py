@@ -110,17 +110,19 @@ class JobRecord:
         await self._change.wait()
         self._change.clear()
 
-    def wake_later(self, delay_s: float) -> asyncio.Handle:
-        """Let the task look again after a while."""
-        return asyncio.get_running_loop().call_later(delay_s, self._change.set)
-
-    async def sleep(self, delay_s: float) -> None:
-        """Wait, but no longer than until the job is to be aborted or paused."""
+    def wake_later(self, delay_s: float) -> None:
+        """Let the task look again after a while, and not before that."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + delay_s
-        self.wake_later(delay_s)
-        while loop.time() < end and not self.must_abort and not self.pause_wanted:
-            await self.news()
+        self._wake_at(loop, loop.time() + delay_s)
+
+    def _wake_at(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        # Timers may come early (Qt's by a twentieth). A task that looked too early would find
+        # nothing to do, and nobody would wake it again.
+        left = due - loop.time()
+        if left > 0:
+            loop.call_later(left, self._wake_at, loop, due)
+        else:
+            self.wake()
 
     async def rest(self) -> None:
         """Be PAUSED (or STANDBY) until nobody wants it any more or the job is to be aborted."""
@@ -128,8 +130,10 @@ class JobRecord:
         resting = JobStatus.STANDBY if working is JobStatus.READY else JobStatus.PAUSED
         self.set_status(resting)
         self._pause_began_ns = time.monotonic_ns()
-        while self.pause_wanted and not self.must_abort:
-            await self.news()
-        self._paused_ns += time.monotonic_ns() - self._pause_began_ns
-        self._pause_began_ns = 0
-        self.set_status(working)
+        try:
+            while self.pause_wanted and not self.must_abort:
+                await self.news()
+        finally:
+            self._paused_ns += time.monotonic_ns() - self._pause_began_ns
+            self._pause_began_ns = 0
+            self.set_status(working)

@@ -99,7 +99,7 @@ class Scan:
 
     def _target_data_runs(self, offset: int, length: int) -> list[Extent]:
         """Return where the target may hold something else than zeroes."""
-        if not self.clean_target and not self.top:
+        if not self.clean_target:
             return []
         try:
             return [
