@@ -17,7 +17,14 @@ Request = Callable[[BlockNode], None]
 
 
 class WriteHook(Protocol):
-    """What the mirror does with a guest's changing request."""
+    """What the mirror does with a guest's changing request.
+
+    Attributes:
+        writes_wait: it may wait for a device or a peer that is not the source.
+    """
+
+    @property
+    def writes_wait(self) -> bool: ...
 
     def guest_write(self, node: BlockNode, offset: int, length: int, request: Request) -> None:
         """Carry ``request`` out on ``node`` and see to it that the target gets it, now or later.
@@ -79,6 +86,17 @@ class Drive(BlockNode):
         """Limits of the node behind."""
         return self._node.limits
 
+    @property
+    def reads_wait(self) -> bool:  # type: ignore[override]
+        """Whether reads of the node behind may wait."""
+        return self._node.reads_wait
+
+    @property
+    def writes_wait(self) -> bool:  # type: ignore[override]
+        """Whether changing requests may wait: for the node behind, or for the mirror's target."""
+        hook = self._hook
+        return self._node.writes_wait or (hook is not None and hook.writes_wait)
+
     # The gate.
 
     def _enter(self) -> int:
@@ -127,6 +145,25 @@ class Drive(BlockNode):
             self._fail()
             raise
         self._done_read(started_ns, len(buffer))
+
+    def try_read_into(self, offset: int, buffer: bytearray | memoryview) -> bool:
+        """Read as ``read_into`` does, if neither the node nor the gate makes it wait."""
+        started_ns = time.perf_counter_ns()
+        with self._gate:
+            if self._held:
+                return False
+            self._inside += 1
+        try:
+            done = self._node.try_read_into(offset, buffer)
+        except BaseException:
+            self._fail()
+            raise
+        if done:
+            self._done_read(started_ns, len(buffer))
+        else:
+            with self._gate:
+                self._leave()
+        return done
 
     def write(self, offset: int, data: Buffer) -> None:
         """Write, and return only when the mirror knows of it."""

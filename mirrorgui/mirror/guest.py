@@ -35,6 +35,8 @@ class GuestListener(Protocol):
 class Tracking:
     """Background mode: the write goes to the source, the job copies the chunk later."""
 
+    writes_wait = False
+
     def __init__(self, dirty: DirtyBitmap, listener: GuestListener) -> None:
         self._dirty = dirty
         self._listener = listener
@@ -76,6 +78,11 @@ class WriteBlocking:
         self._target = target
         self._listener = listener
         self.passive = False
+
+    @property
+    def writes_wait(self) -> bool:
+        """Whether the target makes a guest's write wait."""
+        return self._target.writes_wait
 
     def guest_write(self, node: BlockNode, offset: int, length: int, request: Request) -> None:
         """Carry the request out on the source, then on the target."""
