@@ -24,7 +24,8 @@ class WriteHook(Protocol):
     """
 
     @property
-    def writes_wait(self) -> bool: ...
+    def writes_wait(self) -> bool:
+        """See above."""
 
     def guest_write(self, node: BlockNode, offset: int, length: int, request: Request) -> None:
         """Carry ``request`` out on ``node`` and see to it that the target gets it, now or later.
