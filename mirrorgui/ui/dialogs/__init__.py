@@ -1,0 +1,1 @@
+"""Dialogs: all opened with ``open()``, never with a loop of their own."""

@@ -1,0 +1,59 @@
+"""What the window shows at one moment: one snapshot and everything that was worked out from it.
+
+Free of Qt. All panels draw the same frame, so that no two of them can disagree.
+"""
+
+from dataclasses import dataclass
+
+from mirrorgui.mirror.bitmap import MapWords
+from mirrorgui.mirror.rates import Rates
+from mirrorgui.mirror.snapshot import JobSnapshot
+from mirrorgui.ui.names import Names
+from mirrorgui.ui.notices import Notice, notice_for
+from mirrorgui.ui.wording import Shown, shown_state
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What the header says below the names: format, size, backing file of both images."""
+
+    source: str = ""
+    target: str = ""
+    source_backing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One look at one mirror.
+
+    Attributes:
+        key: which mirror, a number that no other mirror of this run has.
+        names, ends: both images.
+        snapshot: the job.
+        words: its map; belongs to the controller and is valid during the call only.
+        rates: from the one tracker of this job.
+        free_space: bytes free where the target lies, when known.
+        demonstration: temporary images, a guest of our own.
+    """
+
+    key: int
+    names: Names
+    ends: Ends
+    snapshot: JobSnapshot
+    words: MapWords
+    rates: Rates
+    free_space: int | None = None
+    demonstration: bool = False
+
+    @property
+    def shown(self) -> Shown:
+        """The state in words."""
+        return shown_state(self.snapshot, self.names, converging=self.rates.converging)
+
+    @property
+    def notice(self) -> Notice | None:
+        """What the message bar has to say."""
+        too_slow = None
+        if not self.rates.converging:
+            too_slow = (self.rates.trend_dirtied, self.rates.trend_copied)
+        return notice_for(self.snapshot, self.names, free_space=self.free_space, too_slow=too_slow)

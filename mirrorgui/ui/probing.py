@@ -1,0 +1,64 @@
+"""Finding out about the images of the New mirror form. Blocks: call it in an executor."""
+
+from pathlib import Path
+
+from mirrorgui.block.info import ImageInfo
+from mirrorgui.block.safety import Finding, Severity
+from mirrorgui.errors import InvalidInput, MirrorGUIError
+from mirrorgui.ui.backend import Backend
+from mirrorgui.ui.controller import free_space
+from mirrorgui.ui.form import FormValues, Look, build_request
+
+
+def look_at(backend: Backend, values: FormValues) -> Look:
+    """Look at both images and check the pair; never raises over what was typed."""
+    if not values.source:
+        return Look()
+    try:
+        source = backend.info(values.source, values.source_format)
+    except MirrorGUIError as error:
+        return Look(source_problem=_reason(error))
+    exists = _exists(values.target)
+    return Look(
+        source=source,
+        target=_target_info(backend, values) if exists else None,
+        findings=_check(backend, values) if values.target else (),
+        free=_free(values.target),
+        target_exists=exists,
+    )
+
+
+def _reason(error: MirrorGUIError) -> str:
+    return error.reason if isinstance(error, InvalidInput) else str(error)
+
+
+def _exists(target: str) -> bool:
+    if not target:
+        return False
+    if target.startswith(("nbd", "json:")) and not target.startswith("/"):
+        return True
+    try:
+        return Path(target).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _target_info(backend: Backend, values: FormValues) -> ImageInfo | None:
+    try:
+        return backend.info(values.target, values.target_format)
+    except MirrorGUIError:
+        return None  # the check says why, in the words that fit a target
+
+
+def _check(backend: Backend, values: FormValues) -> tuple[Finding, ...]:
+    try:
+        return tuple(backend.check(build_request(values, "check")))
+    except InvalidInput as error:
+        return (Finding(Severity.REFUSE, "invalid", error.field, error.reason),)
+
+
+def _free(target: str) -> int | None:
+    try:
+        return free_space(target) if target else None
+    except (OSError, ValueError):
+        return None

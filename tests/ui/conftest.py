@@ -1,0 +1,107 @@
+"""Fixtures of the window's tests: a Qt loop for asyncio, and nothing left behind."""
+
+import asyncio
+import os
+
+os.environ.setdefault("QT_API", "pyside6")
+os.environ.setdefault("PYQTGRAPH_QT_LIB", "PySide6")
+
+import pytest
+import qasync
+from PySide6.QtCore import QEvent, QSettings, QStandardPaths, QTimer
+from PySide6.QtWidgets import QApplication
+
+from mirrorgui.ui import i18n, style
+from mirrorgui.ui.app import make_window
+from mirrorgui.ui.models.log import LogQueue
+from mirrorgui.ui.settings import Settings
+from mirrorgui.ui.theme import ThemeChoice, theme_of
+from tests.ui.driving import Driver
+from tests.ui.fakes import FakeBackend
+
+
+@pytest.fixture(scope="session")
+def qapp_args():
+    return ["mirrorgui"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_places(qapp):
+    """Settings and caches of the tests are not the person's; the look is the application's."""
+    QStandardPaths.setTestModeEnabled(True)
+    qapp.setQuitOnLastWindowClosed(False)
+    qapp.setDesktopFileName("io.github.mirrorgui.mirrorgui")
+    theme_of(qapp).choose(ThemeChoice.LIGHT)
+    style.apply(qapp)
+    yield
+    i18n.install(None)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat)
+
+
+@pytest.fixture
+def settings(store):
+    return Settings(store)
+
+
+@pytest.fixture
+def loop(qapp):
+    """A loop for asyncio on Qt's; every task and timer is gone afterwards."""
+    loop = qasync.QEventLoop(qapp)
+    asyncio.set_event_loop(loop)
+    yield loop
+    tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    asyncio.set_event_loop(None)
+    assert not tasks, f"tasks left running: {tasks}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(qapp):
+    """Every window is deleted after a test, and no timer outlives it."""
+    yield
+    for widget in qapp.topLevelWidgets():
+        widget.close()
+        widget.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    qapp.processEvents()
+    running = [
+        timer
+        for timer in qapp.findChildren(QTimer)
+        if timer.isActive() and not timer.isSingleShot()
+    ]
+    assert not running, f"timers left running: {running}"
+
+
+@pytest.fixture
+def backend():
+    return FakeBackend()
+
+
+@pytest.fixture
+def driver(qapp, loop, backend, settings):
+    """A window over the fake engine, with helpers to drive it; closed in order afterwards."""
+    log = LogQueue()
+    made = None
+
+    def quit_now():
+        made.quit_asked += 1
+
+    async def make():
+        return make_window(qapp, backend, settings, log, quit_now)
+
+    window = loop.run_until_complete(make())
+    made = Driver(window, backend, loop, log)
+    window.show()
+    qapp.processEvents()
+    yield made
+    loop.run_until_complete(window.shutdown())
+    window.close()
+    window.deleteLater()

@@ -1,0 +1,370 @@
+"""Pictures of the window's states, to be looked at: ``python -m tests.ui.shots DIR``.
+
+Each state in light and dark. The size of everything follows ``QT_SCALE_FACTOR``, as for a person.
+"""
+
+import argparse
+import asyncio
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import qasync
+from PySide6.QtCore import QSettings
+from PySide6.QtWidgets import QApplication
+
+from mirrorgui.block.info import ImageInfo
+from mirrorgui.block.safety import Finding, Severity
+from mirrorgui.mirror.options import MirrorOptions
+from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, GuestStatistics, Outcome
+from mirrorgui.mirror.states import JobStatus
+from mirrorgui.session import MirrorRequest
+from mirrorgui.ui.app import make_application, make_window
+from mirrorgui.ui.availability import Act
+from mirrorgui.ui.dialogs.erase import EraseDialog
+from mirrorgui.ui.form import TargetKind
+from mirrorgui.ui.main_window import MainWindow
+from mirrorgui.ui.models.log import LogQueue
+from mirrorgui.ui.settings import Settings
+from mirrorgui.ui.theme import ThemeChoice, theme_of
+from mirrorgui.units import GiB, KiB, MiB
+from tests.ui import fakes
+from tests.ui.fakes import FakeBackend, device, error, flying, full, running_words, snapshot
+
+SECOND = fakes.SECOND
+SOURCE, TARGET = "/vm/images/debian-server.img", "/mnt/backup/debian-server-copy.img"
+DISK = 64 * GiB
+
+
+class Shots:
+    """Makes the pictures of one theme."""
+
+    def __init__(self, app: QApplication, folder: Path, theme: ThemeChoice) -> None:
+        self.app = app
+        self.folder = folder
+        self.theme = theme
+        self.backend = FakeBackend()
+        info = ImageInfo(SOURCE, "raw", DISK, actual_size=41 * GiB + 300 * MiB)
+        self.backend.size = DISK
+        self.backend.infos = {SOURCE: info, TARGET: replace(info, filename=TARGET)}
+        self.window: MainWindow | None = None
+        self.rows = 0
+
+    def make(self, **remembered: object) -> MainWindow:
+        store = QSettings(tempfile.mktemp(suffix=".ini"), QSettings.Format.IniFormat)
+        for key, value in remembered.items():
+            store.setValue(key, value)
+        store.setValue("theme", self.theme.value)
+        self.log = LogQueue()
+        self.window = make_window(self.app, self.backend, Settings(store), self.log, lambda: None)
+        self.window.resize(1180, 760)
+        self.window.show()
+        return self.window
+
+    async def settle(self, turns: int = 4) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0.03)
+
+    async def save(self, name: str, widget: object = None) -> None:
+        await self.settle()
+        path = self.folder / f"{name}-{self.theme.value}.png"
+        (widget or self.window).grab().save(str(path))
+        print(path)
+
+    async def end(self) -> None:
+        await self.window.shutdown()
+        self.window.close()
+        self.window.deleteLater()
+        await self.settle()
+
+    async def mirror(self, **options: object) -> None:
+        request = MirrorRequest(SOURCE, TARGET, options=MirrorOptions(**options))
+        await self.window.controller.start(request)
+
+    async def film(self, now: Callable[[int], object], seconds: int = 240) -> None:
+        """Let the job do what ``now`` says for each second, so that charts have a past."""
+        job = self.backend.job
+        controller = self.window.controller
+        self.began = time.monotonic_ns()
+        mirror = controller._mirrors[controller.selected]
+        for second in range(seconds + 1):
+            at = now(second)
+            at = replace(
+                at,
+                operations=tuple(
+                    replace(each, started_ns=each.started_ns - 2 * SECOND + self.began)
+                    for each in at.operations
+                ),
+                size=DISK,
+                chunks=DISK // (64 * KiB),
+                granularity=64 * KiB,
+                job_id="mirror0",
+                time_ns=self.began + second * SECOND,
+                started_ns=self.began,
+                generation=0 if second < seconds else 1,
+            )
+            job.snapshot = lambda at=at: at
+            controller._look(mirror)
+        job.now = at
+        await self.settle()
+
+    # The states.
+
+    async def empty(self) -> None:
+        self.make(recent=[SOURCE, "/vm/images/win11.img", "/srv/disks/database.img"])
+        await self.save("empty")
+        await self.end()
+
+    async def dialogs(self) -> None:
+        self.make()
+        await self._dialog("dialog", lambda each: each.set_target(TARGET))
+        self.backend.findings = [
+            Finding(
+                Severity.REFUSE,
+                "target-too-small",
+                "target",
+                "Target is 4.0 KiB too small (64.0 GiB needed, 63.99 GiB there).",
+            ),
+            Finding(
+                Severity.WARN,
+                "low-space",
+                "target",
+                "May run out of space: up to 64.0 GiB needed, 12.0 GiB free. With Stop only when "
+                "the target is full the mirror pauses then.",
+            ),
+            Finding(Severity.HINT, "same-disk", "target", "Same disk: expect half the speed."),
+        ]
+        await self._dialog("dialog-refused", lambda each: each.set_target(TARGET))
+        text = (
+            "Overwrite debian-server-copy.img (14.2 GiB, changed yesterday 18:12). Its content "
+            "will be lost."
+        )
+        self.backend.findings = [Finding(Severity.CONFIRM, "overwrite", "target", text)]
+
+        def overwrite(dialog) -> None:
+            dialog.target.set_kind(TargetKind.EXISTING)
+            dialog.target.path.setText("/etc/passwd")
+
+        await self._dialog("dialog-overwrite", overwrite, tick=True)
+        self.backend.findings = []
+        erase = EraseDialog(device(), self.window)
+        erase.open()
+        await self.save("dialog-erase", erase)
+        erase.reject()
+        await self.end()
+
+    async def _dialog(self, name: str, fill: Callable[..., None], *, tick: bool = False) -> None:
+        self.window.flows.new_mirror(SOURCE)
+        dialog = self.window.flows.new_dialog
+        fill(dialog)
+        dialog.refresh()
+        while not dialog.is_up_to_date:
+            await self.settle()
+        if tick:
+            dialog.target.overwrite.set_checked(True)
+        await self.save(name, dialog)
+        dialog.reject()
+        await self.settle()
+
+    async def running(self) -> None:
+        self.make()
+        await self.mirror()
+        job = self.backend.job
+        job.show_map(running_words(DISK // (64 * KiB), 0.62))
+        await self.film(lambda second: _running(second, 390))
+        await self.save("running")
+        self.window.act.charts.trigger()
+        await self.save("running-charts")
+        self.window.act.map.trigger()
+        self.window.resize(780, 560)
+        await self.save("running-small")
+        self.window.resize(1180, 760)
+        self.window.act.do[Act.CANCEL].trigger()
+        await self.settle()
+        from mirrorgui.ui.dialogs.questions import QuestionDialog
+
+        question = self.window.findChild(QuestionDialog)
+        await self.save("question-cancel", question)
+        question.reject()
+        await self.end()
+
+    async def stopped(self) -> None:
+        self.make()
+        await self.mirror()
+        self.backend.job.show_map(_failed(running_words(DISK // (64 * KiB), 0.46)))
+
+        def now(second: int):
+            at = _running(second, 420)
+            if second < 230:
+                return at
+            bad = tuple(
+                error(
+                    int(DISK * 0.455) + n * 128 * KiB,
+                    64 * KiB,
+                    "read",
+                    tries=1 + n % 3,
+                    action="ignore" if n < 36 else "stop",
+                )
+                for n in range(37)
+            )
+            other = error(12 * GiB, MiB, solved=True, tries=2, action="stop")
+            return replace(
+                at,
+                status=JobStatus.PAUSED,
+                paused=True,
+                paused_by_error=True,
+                io_status="failed",
+                errors=(other, *bad),
+                error_count=52,
+                operations=(),
+            )
+
+        await self.film(now)
+        await self.save("stopped")
+        self.window.act.errors.trigger()
+        await self.save("stopped-errors")
+        at = replace(self.backend.job.now, io_status="nospace", errors=full().errors)
+        self.backend.job.snapshot = lambda: at
+        self.window.controller.look_now()
+        self.window.act.map.trigger()
+        await self.save("full")
+        await self.end()
+
+    async def in_sync(self) -> None:
+        self.make()
+        await self.mirror()
+        self.backend.job.show_map(_late(running_words(DISK // (64 * KiB), 1.01)))
+
+        def now(second: int):
+            if second < 200:
+                return _running(second, 200)
+            return replace(
+                _running(200, 200),
+                status=JobStatus.READY,
+                phase=snapshot(JobStatus.READY).phase,
+                ready=True,
+                guest=_guest(second),
+                offset=DISK + second * 400_000,
+                length=DISK + second * 400_000 + 3 * MiB,
+                dirty_bytes=2 * MiB,
+                in_flight_bytes=MiB,
+                dirtied_bytes=second * 400_000,
+                operations=flying((second + 2) * SECOND, 2, int(DISK * 0.21)),
+            )
+
+        await self.film(now)
+        await self.save("in-sync")
+        self.window.act.do[Act.COMPLETE].trigger()
+        await self.settle()
+        from mirrorgui.ui.dialogs.questions import QuestionDialog
+
+        question = self.window.findChild(QuestionDialog)
+        await self.save("question-complete", question)
+        question.reject()
+        await self.end()
+
+    async def over(self) -> None:
+        for name, outcome, reason in (
+            ("done", Outcome.SWITCHED, None),
+            ("failed", Outcome.FAILED, "Input/output error"),
+        ):
+            self.make()
+            await self.mirror()
+            front = 1.01 if reason is None else 0.46
+            words = running_words(DISK // (64 * KiB), front)
+            words.dirty[:] = 0 if reason is None else words.dirty
+            self.backend.job.show_map(words if reason is None else _failed(words))
+            whole = 200 if reason is None else 400
+
+            def now(second: int, outcome=outcome, reason=reason, whole=whole):
+                at = _running(min(second, 200), whole)
+                if second < 201:
+                    return at
+                return replace(
+                    at,
+                    status=JobStatus.NULL,
+                    outcome=outcome,
+                    error=reason,
+                    ended_wall_ns=fakes.NOON_NS,
+                    operations=(),
+                    errors=(error(int(DISK * 0.455), action="report"),) if reason else (),
+                    error_count=1 if reason else 0,
+                    ready=reason is None,
+                )
+
+            await self.film(now, 205)
+            self.backend.job.show(self.backend.job.now)
+            await self.save(name)
+            await self.end()
+
+
+def _guest(second: int) -> GuestStatistics:
+    latency = [0] * LATENCY_BUCKETS
+    for bucket, share in ((12, 5), (14, 20), (16, 9), (22, 1)):
+        latency[bucket] = share * (second + 1)
+    wave = int(MiB * (3.1 * second + 16 * (1 - math.cos(second / 8))))
+    return GuestStatistics(
+        writes=35 * second, bytes_written=wave, reads=80 * second, latency=tuple(latency)
+    )
+
+
+def _running(second: int, whole: int):
+    """The job at a second of a copy that takes ``whole`` of them."""
+    data = int(DISK * 0.62)
+    done = min(int(data / whole * (second + 2.2 * (1 - math.cos(second / 9)))), data)
+    again = int(second * 1.9 * MiB)
+    latency = [0] * LATENCY_BUCKETS
+    latency[24], latency[28] = 30 * second, 4 * second
+    return snapshot(
+        offset=done,
+        length=data + again,
+        dirty_bytes=data + again - done - 6 * MiB if done < data else 0,
+        in_flight_bytes=6 * MiB if done < data else 0,
+        dirtied_bytes=again,
+        copied_bytes=done,
+        copy_latency=tuple(latency),
+        operations=flying((second + 2) * SECOND, 6, int(DISK * 0.62 * second / whole)),
+        guest=_guest(second),
+        started_ns=2 * SECOND,
+        speed=0,
+    )
+
+
+def _failed(words):
+    first = int(words.chunks * 0.455) // 64
+    words.failed[first : first + 2] = 0x00FF00FF00FF00FF
+    return words
+
+
+def _late(words):
+    words.dirty[:] = 0
+    words.dirty[int(len(words.dirty) * 0.21) : int(len(words.dirty) * 0.21) + 3] = 0x0F0F
+    return words
+
+
+async def make_all(app: QApplication, folder: Path, wanted: list[str]) -> None:
+    for theme in (ThemeChoice.LIGHT, ThemeChoice.DARK):
+        shots = Shots(app, folder, theme)
+        theme_of(app).choose(theme)
+        for name in ("empty", "dialogs", "running", "stopped", "in_sync", "over"):
+            if not wanted or name in wanted:
+                await getattr(shots, name)()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("states", nargs="*", help="empty dialogs running stopped in_sync over")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    app = make_application()
+    qasync.run(make_all(app, given.folder, given.states))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
