@@ -18,6 +18,7 @@ from mirrorgui.block.filter import FilterNode
 from mirrorgui.block.formats import FORMATS, HEAD_SIZE, LABELS, TAIL_SIZE, recognise
 from mirrorgui.block.generic import GenericOptionsNode
 from mirrorgui.block.hostfile import LOCKING
+from mirrorgui.block.nbd_options import open_nbd
 from mirrorgui.block.node import BlockNode
 from mirrorgui.block.null import DEFAULT_SIZE, NullNode
 from mirrorgui.block.options import Options, Tree
@@ -358,15 +359,17 @@ def _refuse_format(name: str) -> Driver:
     return refuse
 
 
-def _refuse_nbd(options: Options, how: How) -> BlockNode:
-    raise ImageRefused(how.field, options.take("uri", str, "nbd"), "NBD is not built in yet.")
+def _open_nbd(options: Options, how: How) -> BlockNode:
+    # Only for those who need it: it brings ssl.
+
+    return open_nbd(options, read_only=how.read_only, field=how.field)
 
 
 DRIVERS: dict[str, Driver] = {
     **{known.name: _refuse_format(known.name) for known in FORMATS},
     "file": _open_regular_file,
     "host_device": _open_host_device,
-    "nbd": _refuse_nbd,
+    "nbd": _open_nbd,
     "null-co": _open_null,
     "raw": _open_raw,
     "blkdebug": _open_blkdebug,
