@@ -207,7 +207,7 @@ class NbdNode(BlockNode):
         reason = self._objection(opened.info)
         if reason:
             connection.close()
-            raise ImageRefused(self._field, self.uri, reason)
+            raise ImageRefused(self._field, self.name, reason)
         return connection
 
     def _objection(self, info: ExportInfo) -> str:

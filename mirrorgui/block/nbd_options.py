@@ -22,8 +22,10 @@ def open_nbd(options: Options, *, read_only: bool, field: str) -> BlockNode:
     # Encryption and its certificates take long to import, and most mirrors need none.
     from mirrorgui.block.nbd import CONNECT_TIMEOUT_S, RECONNECT_S, NbdNode
 
+    name = None  # the address as a URI
     if "uri" in options:
-        address = parse_uri(options.take("uri", str))
+        name = options.take("uri", str)
+        address = parse_uri(name)
     else:
         server = Options(options.take_tree("server"), options.name_of("server"))
         address = _address(server, options.take("export", str, ""))
@@ -35,6 +37,7 @@ def open_nbd(options: Options, *, read_only: bool, field: str) -> BlockNode:
     return NbdNode(
         address,
         read_only=read_only,
+        name=name,
         field=field,
         connect_timeout_s=connect_s or CONNECT_TIMEOUT_S,
         reconnect_s=reconnect_s,

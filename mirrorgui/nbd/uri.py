@@ -87,6 +87,8 @@ def parse_uri(text: str) -> NbdAddress:
     scheme, authority, path, query, fragment = match.groups()
     if fragment is not None:
         raise _refused(text, "an NBD URI has no '#'; write it as %23")
+    if authority is None and path:  # QEMU's old nbd:HOST:PORT would pass for an export's name
+        raise _refused(text, "write it as nbd://HOST:PORT/EXPORT")
     unix, tls = _SCHEMES[scheme.lower()]
     parameters = _parameters(text, query or "")
     host, port = _authority(text, authority or "")

@@ -92,7 +92,7 @@ def test_a_path_with_a_colon_is_a_protocol_unless_it_is_a_path_object(
 
 @pytest.mark.parametrize("uri", ["nbd://host/x", "nbd+unix:///x?socket=/s", "nbds://h", "nbd:h:1"])
 def test_an_nbd_uri_is_not_a_file(uri: str) -> None:
-    assert refusal(uri).value == uri
+    assert str(refusal(uri).value).removesuffix("/") == uri
 
 
 def test_known_formats_are_refused_by_name_and_never_taken_for_raw(qcow2: Path) -> None:
