@@ -89,6 +89,7 @@ class Transmission:
         self._waits = False
         """Whether this connection's own thread may just have waited for a device."""
         self._concurrent = 0
+        self._was_large = False
         self._poll = select.poll()
         self._poll.register(agreement.stream.sock, select.POLLIN)
         self._stopping = False
@@ -115,7 +116,11 @@ class Transmission:
         filled = 0
         receive_into, view = self._stream.recv_into, self._view
         while not self._stopping:
-            count = receive_into(view[filled:])
+            # Behind one large payload there is likely to be another: taken from the socket with
+            # its header, a part of it would have to be copied to where the rest is received.
+            end = _HEADER if self._was_large and filled < _HEADER else _RECEIVE
+            self._was_large = False
+            count = receive_into(view[filled:end])
             if not count:
                 return
             filled += count
@@ -279,6 +284,7 @@ class Transmission:
         payload[: len(begun)] = begun
         receive_exactly(self._stream, payload[len(begun) :])
         job = Job(flags, _WRITE, cookie, offset, length, payload)
+        self._was_large = True
         self._counters.writes += 1
         self._counters.bytes_written += length
         # What else has arrived is still in the socket: it cannot be seen whether this one is last.
