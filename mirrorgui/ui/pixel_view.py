@@ -2,9 +2,19 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pyqtgraph as pg
+from numpy.typing import NDArray
 from PySide6.QtCore import QRectF, Qt
-from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QResizeEvent, QWheelEvent
+from PySide6.QtGui import (
+    QColor,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import QGraphicsView, QStyleOptionGraphicsItem, QWidget
 
 from mirrorgui.ui.heatmap.geometry import Area
@@ -36,6 +46,30 @@ class PaintedItem(pg.GraphicsObject):
         self._paint(painter)
 
 
+class CellsItem(pg.ImageItem):
+    """An indexed image of few pixels, drawn much larger.
+
+    Qt scales 32 bit images on a fast way and indexed ones pixel by pixel: three times as long for
+    a large window. Converting the few pixels costs nothing beside that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(axisOrder="row-major", autoDownsample=False)
+
+    def render(self) -> None:
+        super().render()
+        if self.qimage is not None:
+            transparent = self.qimage.hasAlphaChannel()
+            kind = QImage.Format
+            self.qimage = self.qimage.convertToFormat(
+                kind.Format_ARGB32_Premultiplied if transparent else kind.Format_RGB32
+            )
+
+    def show_values(self, values: NDArray[np.uint8]) -> None:
+        """Show other values: rows by columns."""
+        self.setImage(values, autoLevels=False, levels=(0, 255))
+
+
 class PixelView(pg.GraphicsView):
     """Items in device-independent pixels of the widget.
 
@@ -48,7 +82,13 @@ class PixelView(pg.GraphicsView):
         self.setCentralItem(None)
         self.setCacheMode(QGraphicsView.CacheModeFlag.CacheNone)
         self.setViewportUpdateMode(QGraphicsView.ViewportUpdateMode.FullViewportUpdate)
+        # Else it would count as one more place for the keyboard, and a nameless one.
+        self.viewport().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+
+    def close(self) -> bool:
+        """Close as any widget does; pyqtgraph's own way takes the viewport away, and crashes."""
+        return QGraphicsView.close(self)
 
     def add_painted(self, paint: Callable[[QPainter], None], z: float) -> PaintedItem:
         """Add an item that ``paint`` draws in the view's pixels; higher ``z`` lies above."""

@@ -6,10 +6,9 @@ Drawing only; ``map_view`` adds the mouse, the keyboard and the words.
 import time
 
 import numpy as np
-import pyqtgraph as pg
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QImage, QPainter, QPainterPath, QPen, QPixmap
+from PySide6.QtGui import QBrush, QColor, QFont, QImage, QPainter, QPainterPath, QPen, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from mirrorgui.ui.heatmap import colors, marks
@@ -19,7 +18,7 @@ from mirrorgui.ui.heatmap.frame import MapFrame
 from mirrorgui.ui.heatmap.geometry import Area, CellOrder, Grid
 from mirrorgui.ui.heatmap.texts import short_place
 from mirrorgui.ui.heatmap.viewport import View, Viewport
-from mirrorgui.ui.pixel_view import PixelView
+from mirrorgui.ui.pixel_view import CellsItem, PixelView
 
 HOLD_S = 0.25
 """A chunk is shown in flight for at least this long: copying one may take a millisecond."""
@@ -56,10 +55,12 @@ class MapCanvas(PixelView):
         self._held: dict[tuple[int, int], float] = {}
         self._tile: QPixmap | None = None
         self._cross = QPixmap()
+        self._hatch: QBrush | None = None
+        self._hatched = False
         self._labels = QPixmap()
         self._labelled: tuple[View, MapPalette, Cells] | None = None
         super().__init__(parent)
-        self._image = pg.ImageItem(axisOrder="row-major", autoDownsample=False)
+        self._image = CellsItem()
         self._image.setZValue(1)
         self.addItem(self._image)
         self.add_painted(self._paint_ground, 0)
@@ -87,7 +88,6 @@ class MapCanvas(PixelView):
 
     def _apply_palette(self) -> None:
         self.set_ground(self.palette_.ground)
-        self._image.setLookupTable(colors.lookup_table(self.palette_), update=False)
 
     def set_order(self, order: CellOrder) -> None:
         """Lay cells out by rows or along a Hilbert curve."""
@@ -99,6 +99,8 @@ class MapCanvas(PixelView):
         grid, ratio = self.viewport_.view.grid, self.area.ratio
         self._tile = marks.gap_tile(grid.cell, ratio, self.palette_.ground)
         self._cross = marks.cross(grid.cell, ratio, self.palette_)
+        large = grid.cell >= marks.HATCH_CELL
+        self._hatch = marks.hatch_brush(ratio, self.palette_) if large else None
         self._labelled = None
         self._image.setPos(grid.left, grid.top)
         self._image.setScale(grid.cell)
@@ -111,8 +113,10 @@ class MapCanvas(PixelView):
         self.counts = self.frame.counts(view)
         self.cells = colors.encode(self.counts)
         self._hold_in_flight()
-        picture = view.grid.raster(self.cells, colors.OUTSIDE)
-        self._image.setImage(picture, autoLevels=False, levels=(0, 255))
+        self._hatched = self._hatch is not None and colors.NOT_ALLOCATED in self.cells
+        table = colors.lookup_table if self._hatched else colors.opaque_table
+        self._image.setLookupTable(table(self.palette_), update=False)
+        self._image.show_values(view.grid.raster(self.cells, colors.OUTSIDE))
         self.repaint_items()
 
     def _hold_in_flight(self) -> None:
@@ -153,21 +157,32 @@ class MapCanvas(PixelView):
         return QRectF(grid.left, grid.top, grid.columns * grid.cell, grid.rows * grid.cell)
 
     def _paint_ground(self, painter: QPainter) -> None:
-        """Paint what shows where the image is transparent: not allocated."""
-        if self.viewport_.view.grid.cell >= marks.HATCH_CELL:
-            brush = marks.hatch_brush(self.area.ratio, self.palette_)
-            painter.fillRect(self._raster_rect(), brush)
-        else:
-            painter.fillRect(self._raster_rect(), QColor(self.palette_.not_allocated))
+        """Paint what shows where the image is transparent: the hatch of what is not allocated."""
+        if self._hatched and self._hatch is not None:
+            painter.fillRect(self._raster_rect(), self._hatch)
 
     def _paint_marks(self, painter: QPainter) -> None:
-        if self._tile is not None:
-            painter.drawTiledPixmap(self._raster_rect(), self._tile)
+        self._paint_gaps(painter)
         self._paint_crosses(painter)
         self._paint_labels(painter)
         self._paint_frames(painter)
         self._paint_selection(painter)
         self._paint_cursor(painter)
+
+    def _paint_gaps(self, painter: QPainter) -> None:
+        """Part the cells: by lines, or by a tile with round corners when they are large."""
+        grid, area = self.viewport_.view.grid, self._raster_rect()
+        gap = marks.gap_of(grid.cell)
+        if self._tile is not None:
+            painter.drawTiledPixmap(area, self._tile)
+        elif gap:
+            ground = QColor(self.palette_.ground)
+            for column in range(1, grid.columns + 1):
+                right = grid.left + column * grid.cell
+                painter.fillRect(QRectF(right - gap, grid.top, gap, area.height()), ground)
+            for row in range(1, grid.rows + 1):
+                below = grid.top + row * grid.cell
+                painter.fillRect(QRectF(grid.left, below - gap, area.width(), gap), ground)
 
     def _paint_crosses(self, painter: QPainter) -> None:
         failed = self.failed_cells()

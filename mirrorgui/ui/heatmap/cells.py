@@ -99,31 +99,40 @@ def fold(
     if first % per_cell:
         raise ValueError(f"first chunk {first} is not at the border of a cell of {per_cell}")
     cells = max(min(cells, -(-(words.chunks - first) // per_cell)), 0)
-    total = _totals(words.chunks, first, cells, per_cell)
     begin, end = first // WORD_BITS, -(-(first + cells * per_cell) // WORD_BITS)
     dirty, copied, failed = (
         array[begin:end] for array in (words.dirty, words.copied, words.failed)
     )
-    failed_count = np.zeros(cells, np.int64)
     skip = first % WORD_BITS // min(per_cell, WORD_BITS)
-    if failed.any():
-        failed_count = _fold_words(failed, per_cell, skip, cells)
-        dirty, copied = dirty & ~failed, copied & ~failed
     again = _fold_words(dirty & copied, per_cell, skip, cells)
     counts = CellCounts(
         first,
         per_cell,
-        total,
-        failed_count,
+        _totals(words.chunks, first, cells, per_cell),
+        np.zeros(cells, np.int64),
         np.zeros(cells, np.int64),
         again,
         _fold_words(dirty, per_cell, skip, cells) - again,
         _fold_words(copied, per_cell, skip, cells) - again,
         np.zeros(cells, np.int64),
     )
-    if cells and len(in_flight):
-        _take_out_in_flight(counts, words, in_flight)
+    if cells:
+        # Few words have failed chunks or chunks in flight: those are corrected one by one.
+        where = nonzero_words(failed)
+        _take_out(counts, words, begin + where, failed[where], counts.failed)
+        end = min(first + cells * per_cell, words.chunks)
+        index, bits = range_words(np.clip(in_flight, first, end))
+        bits &= ~words.failed[index]
+        _take_out(counts, words, index, bits, counts.in_flight)
+        _add(counts, counts.in_flight_again, index, bits & words.copied[index])
     return counts
+
+
+def nonzero_words(words: Words) -> NDArray[np.int64]:
+    """Return where words have any bit set; quick when there are none."""
+    if not words.any():
+        return np.empty(0, np.int64)
+    return np.flatnonzero(words != 0)
 
 
 def _totals(chunks: int, first: int, cells: int, per_cell: int) -> Counts:
@@ -204,26 +213,30 @@ def range_words(ranges: Ranges) -> tuple[NDArray[np.int64], Words]:
     return index, bits
 
 
-def _take_out_in_flight(counts: CellCounts, words: MapWords, in_flight: Ranges) -> None:
-    """Move the chunks in flight from their states' counts to their own."""
-    end = counts.first + counts.cells * counts.per_cell
-    index, bits = range_words(np.clip(in_flight, counts.first, min(end, words.chunks)))
-    dirty, copied, failed = words.dirty[index], words.copied[index], words.failed[index]
-    bits &= ~failed
+def _take_out(
+    counts: CellCounts, words: MapWords, index: NDArray[np.int64], bits: Words, target: Counts
+) -> None:
+    """Move chunks from the counts of their maps' states to another count."""
+    if not len(index):
+        return
+    dirty, copied = words.dirty[index], words.copied[index]
+    _add(counts, target, index, bits)
+    _add(counts, counts.again, index, bits & dirty & copied, -1)
+    _add(counts, counts.to_copy, index, bits & dirty & ~copied, -1)
+    _add(counts, counts.in_sync, index, bits & copied & ~dirty, -1)
+
+
+def _add(
+    counts: CellCounts, target: Counts, index: NDArray[np.int64], bits: Words, sign: int = 1
+) -> None:
+    """Add the bits of some words to the cells that they lie in."""
     bits_per_part = min(counts.per_cell, WORD_BITS)
     parts = WORD_BITS // bits_per_part
     chunk = (index[:, None] * WORD_BITS + np.arange(parts) * bits_per_part).reshape(-1)
     cell = (chunk - counts.first) // counts.per_cell
     inside = (cell >= 0) & (cell < counts.cells)
-    for target, mask, sign in (
-        (counts.in_flight, bits, 1),
-        (counts.in_flight_again, bits & copied, 1),
-        (counts.again, bits & dirty & copied, -1),
-        (counts.to_copy, bits & dirty & ~copied, -1),
-        (counts.in_sync, bits & copied & ~dirty, -1),
-    ):
-        part = _count_parts(mask, bits_per_part).astype(np.int64)
-        np.add.at(target, cell[inside], sign * part[inside])
+    part = _count_parts(bits, bits_per_part).astype(np.int64)
+    np.add.at(target, cell[inside], sign * part[inside])
 
 
 def count_states(words: MapWords, in_flight: Ranges, first: int, end: int) -> dict[ChunkState, int]:

@@ -7,6 +7,7 @@ state is told by its colour alone: failed has a cross, in flight a frame, not al
 """
 
 import enum
+import functools
 import math
 from dataclasses import dataclass
 
@@ -185,6 +186,7 @@ def mix(first: str, second: str, share: float, *, rising_hue: bool) -> tuple[int
     return _from_oklab(np.array([light, chroma * math.cos(hue), chroma * math.sin(hue)]))
 
 
+@functools.lru_cache(maxsize=8)
 def lookup_table(palette: MapPalette) -> NDArray[np.uint8]:
     """Return colours for all values: shape (256, 4), red, green, blue, alpha.
 
@@ -200,13 +202,16 @@ def lookup_table(palette: MapPalette) -> NDArray[np.uint8]:
             again = mix(palette.in_sync, palette.again, share, rising_hue=True)
             table[TO_COPY + step] = (*again, 255)
     table[FAILED] = (*to_rgb(palette.failed), 255)
+    table.setflags(write=False)
     return table
 
 
+@functools.lru_cache(maxsize=8)
 def opaque_table(palette: MapPalette) -> NDArray[np.uint8]:
     """Return the lookup table with a plain colour for what is not allocated."""
-    table = lookup_table(palette)
+    table = lookup_table(palette).copy()
     table[NOT_ALLOCATED] = (*to_rgb(palette.not_allocated), 255)
+    table.setflags(write=False)
     return table
 
 

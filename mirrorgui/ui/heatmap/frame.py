@@ -15,6 +15,7 @@ from mirrorgui.ui.heatmap.cells import (
     count_states,
     fold,
     in_flight_chunks,
+    nonzero_words,
     state_bytes,
 )
 from mirrorgui.ui.heatmap.viewport import View
@@ -117,7 +118,10 @@ class WriteTimes:
     def __init__(self, chunks: int) -> None:
         words = -(-chunks // 64)
         self._fine = chunks <= FINE_MEMORY
-        self._again: NDArray[np.uint64] | None = None
+        # Two buffers that change places: fresh ones for every frame cost more than the work.
+        self._again: NDArray[np.uint64] = np.zeros(words, np.uint64)
+        self._spare: NDArray[np.uint64] = np.zeros(words, np.uint64)
+        self._seen = False
         self._times: NDArray[np.float32] = np.full(
             words * 64 if self._fine else words, -np.inf, np.float32
         )
@@ -125,12 +129,14 @@ class WriteTimes:
 
     def note(self, words: MapWords) -> None:
         """Compare with the moment before."""
-        again = words.dirty & words.copied
-        before, self._again = self._again, again
-        if before is None:
+        again = np.bitwise_and(words.dirty, words.copied, out=self._spare)
+        before = np.invert(self._again, out=self._again)
+        new = np.bitwise_and(again, before, out=before)
+        self._again, self._spare = again, new
+        if not self._seen:
+            self._seen = True
             return
-        new = again & ~before
-        where = np.flatnonzero(new)
+        where = nonzero_words(new)
         if not len(where):
             return
         now = time.monotonic() - self._start_s

@@ -16,6 +16,9 @@ CROSS_CELL = 6.0
 
 FEW_FRAMES = 32
 
+TILED = 8
+"""Cells on a side of a tile: blitting every cell by itself would cost more than its pixels."""
+
 HATCH_STEP = 6
 """Distance of hatch lines, device-independent pixels."""
 
@@ -47,15 +50,18 @@ def _blank(side: float, ratio: float) -> QPixmap:
 
 
 def gap_tile(cell: float, ratio: float, ground: str) -> QPixmap | None:
-    """Return what lies over every cell so that it has a gap and round corners, or None."""
-    if not gap_of(cell):
+    """Return what lies over cells with round corners, several of them at once; None without."""
+    if not radius_of(cell):
         return None
-    made = _blank(cell, ratio)
+    made = _blank(cell * TILED, ratio)
     outer, inner = QPainterPath(), QPainterPath()
-    outer.addRect(QRectF(0, 0, cell, cell))
-    inner.addRoundedRect(body(0, 0, cell), radius_of(cell), radius_of(cell))
+    outer.addRect(QRectF(0, 0, cell * TILED, cell * TILED))
+    for number in range(TILED * TILED):
+        row, column = divmod(number, TILED)
+        inside = body(column * cell, row * cell, cell)
+        inner.addRoundedRect(inside, radius_of(cell), radius_of(cell))
     painter = QPainter(made)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing, radius_of(cell) > 0)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.fillPath(outer.subtracted(inner), QColor(ground))
     painter.end()
     return made

@@ -3,7 +3,6 @@
 import time
 
 import numpy as np
-import pyqtgraph as pg
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QTransform
 from PySide6.QtWidgets import QSizePolicy, QWidget
@@ -15,7 +14,7 @@ from mirrorgui.ui.heatmap.cells import fold, in_flight_chunks
 from mirrorgui.ui.heatmap.colors import Cells, Scheme
 from mirrorgui.ui.heatmap.geometry import power_of_two_above
 from mirrorgui.ui.i18n import tr
-from mirrorgui.ui.pixel_view import PixelView
+from mirrorgui.ui.pixel_view import CellsItem, PixelView
 from mirrorgui.ui.theme import theme_of
 
 HEIGHT = 10
@@ -33,7 +32,7 @@ class JobStrip(PixelView):
         self._drawn_s = -EVERY_S
         self._generation: int | None = None
         super().__init__(parent)
-        self._image = pg.ImageItem(axisOrder="row-major", autoDownsample=False)
+        self._image = CellsItem()
         self.addItem(self._image)
         self.setFixedHeight(HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -74,7 +73,7 @@ class JobStrip(PixelView):
         return colors.worst(self._values, max(round(self.width() * self.area.ratio), 1))
 
     def resized(self) -> None:
-        self._image.setImage(self.columns[None, :], autoLevels=False, levels=(0, 255))
+        self._image.show_values(self.columns[None, :])
         self._image.setTransform(QTransform.fromScale(1 / self.area.ratio, HEIGHT))
         self.repaint_items()
 

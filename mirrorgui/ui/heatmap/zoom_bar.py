@@ -1,7 +1,6 @@
 """The whole image from top to bottom beside the map, with a frame around the part in view."""
 
 import numpy as np
-import pyqtgraph as pg
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QPolygonF, QTransform, QWheelEvent
 from PySide6.QtWidgets import QWidget
@@ -11,7 +10,7 @@ from mirrorgui.ui.heatmap.colors import Cells, MapPalette
 from mirrorgui.ui.heatmap.frame import MapFrame
 from mirrorgui.ui.heatmap.viewport import Viewport
 from mirrorgui.ui.i18n import tr
-from mirrorgui.ui.pixel_view import PixelView
+from mirrorgui.ui.pixel_view import CellsItem, PixelView
 
 WIDTH = 26
 POINTER = 7
@@ -41,7 +40,7 @@ class ZoomBar(PixelView):
         self._select_from: int | None = None
         self.rows: Cells = np.zeros(0, np.uint8)
         super().__init__(parent)
-        self._image = pg.ImageItem(axisOrder="row-major", autoDownsample=False)
+        self._image = CellsItem()
         self.addItem(self._image)
         self.add_painted(self._paint_marks, 1)
         self.setFixedWidth(WIDTH)
@@ -67,7 +66,7 @@ class ZoomBar(PixelView):
         ratio = self.area.ratio
         height = max(round((self.height() - 2 * EDGE) * ratio), 1)
         self.rows = colors.worst(colors.encode(self._frame.overview), height)
-        self._image.setImage(self.rows[:, None], autoLevels=False, levels=(0, 255))
+        self._image.show_values(self.rows[:, None])
         self._image.setTransform(QTransform.fromScale(WIDTH - POINTER - EDGE, 1 / ratio))
         self._image.setPos(EDGE, EDGE)
         self.repaint_items()
