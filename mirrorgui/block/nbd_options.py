@@ -31,9 +31,9 @@ def open_nbd(options: Options, *, read_only: bool, field: str) -> BlockNode:
         address = _address(server, options.take("export", str, ""))
     reconnect_s = options.take("reconnect-delay", int, int(RECONNECT_S))
     connect_s = options.take("open-timeout", int, int(CONNECT_TIMEOUT_S))
-    for name, value in (("reconnect-delay", reconnect_s), ("open-timeout", connect_s)):
+    for option, value in (("reconnect-delay", reconnect_s), ("open-timeout", connect_s)):
         if value < 0:
-            raise InvalidInput(options.name_of(name), value, "must not be negative")
+            raise InvalidInput(options.name_of(option), value, "must not be negative")
     return NbdNode(
         address,
         read_only=read_only,

@@ -35,7 +35,10 @@ def first_bytes(node):
 
 
 def test_a_uri_opens_the_export_behind_the_probed_format(served):
-    assert first_bytes(open_image(f"nbd+unix:///disk?socket={served}")) == b"image"
+    uri = f"nbd+unix:///disk?socket={served}"
+    node = open_image(uri)
+    assert node.name == uri
+    assert first_bytes(node) == b"image"
 
 
 def test_the_options_of_blockdev_add_open_it(served: Path):
