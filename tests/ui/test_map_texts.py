@@ -78,6 +78,19 @@ def test_places_have_two_digits(offset, text):
 
 
 @pytest.mark.parametrize(
+    ("offset", "text"),
+    [
+        (0, "0 B"),
+        (448 * KiB, "448 KiB"),
+        (12 * GiB + 64 * KiB, "12.0001 GiB"),
+        (20 * GiB, "20 GiB"),
+    ],
+)
+def test_neighbours_in_tables_are_told_apart(offset, text):
+    assert texts.fine_place(offset) == text
+
+
+@pytest.mark.parametrize(
     ("offset", "text"), [(0, "0"), (64 * KiB, "64K"), (2 * MiB, "2M"), (1152 * KiB, "1.12M")]
 )
 def test_labels_are_short(offset, text):

@@ -221,6 +221,29 @@ def test_picture_agrees_with_the_counts_of_each_cell(qtbot, order):
         assert picture.pixelColor(int(x + 2), int(y + 2)) == QColor(red, green, blue)
 
 
+@pytest.mark.parametrize("cell", [5, 10, 16, 48, 64])
+def test_no_cell_bleeds_into_its_neighbours_far_from_the_corner(qtbot, cell):
+    """Cells alternate: every pixel of a cell has the cell's colour, whatever the scale."""
+    chunks = 1 << 15
+    view = show(qtbot, letters("st" * (chunks // 2)), size=(2300, 1300))
+    view.one_to_one(0)
+    view.viewport_._show(view.area.grid(float(cell), CellOrder.ROWS), 1)
+    view.view_changed()
+    grid, gap = view.viewport_.view.grid, int(marks.gap_of(cell))
+    rgb = [QColor(colors.LIGHT.in_sync).rgb(), QColor(colors.LIGHT.to_copy).rgb()]
+    picture = view.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
+    values = np.frombuffer(picture.constBits(), np.uint32).reshape(picture.height(), -1)
+    inset = 0 if cell < 16 else int(marks.radius_of(cell)) + 1
+    side = cell - gap
+    for index in range(0, min(view.viewport_.cells, grid.cells), 37):
+        x, y = (int(each) for each in grid.corner(index))
+        if cell < 48:  # larger ones have writing in them
+            inside = values[y : y + side, x + inset : x + side - inset]
+            assert np.all(inside == rgb[index % 2]), (index, x, y)
+        edges = values[y, x + inset : x + side - inset]
+        assert np.all(edges == rgb[index % 2]), (index, x, y)
+
+
 # ---- zoom and pan -----------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mirrorgui.ui.heatmap.cells import ChunkState
 from mirrorgui.ui.heatmap.frame import MapFrame
 from mirrorgui.ui.heatmap.runs import Run
-from mirrorgui.ui.heatmap.texts import age_text, hexadecimal, state_name
+from mirrorgui.ui.heatmap.texts import age_text, fine_place, hexadecimal, state_name
 from mirrorgui.ui.i18n import tr
 from mirrorgui.units import format_size
 
@@ -94,13 +94,13 @@ def exact(area: Area) -> str:
     )
 
 
-def cells_of(area: Area, place: str, end: str) -> tuple[str, ...]:
+def cells_of(area: Area) -> tuple[str, ...]:
     """Return what a row shows: state, from, length, to, tries, last error, age."""
     return (
         state_name(area.state),
-        place,
+        fine_place(area.offset),
         format_size(area.length),
-        end,
+        fine_place(area.offset + area.length),
         str(area.tries) if area.tries else "",
         area.error,
         age_text(area.age_s) if area.age_s is not None else "",

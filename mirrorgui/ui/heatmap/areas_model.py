@@ -5,14 +5,10 @@ from PySide6.QtGui import QColor
 
 from mirrorgui.ui.heatmap.areas import Area, cells_of, exact
 from mirrorgui.ui.heatmap.colors import LIGHT, MapPalette
-from mirrorgui.ui.heatmap.texts import place
 from mirrorgui.ui.i18n import tr
 
 _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
-
-_DIGITS = 4
-"""Neighbouring rows are often one chunk apart."""
 
 AREA_ROLE = Qt.ItemDataRole.UserRole
 """Role under which a row's ``Area`` is found."""
@@ -80,9 +76,7 @@ class AreasModel(QAbstractTableModel):
             return None
         area = self._areas[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
-            begin = place(area.offset, _DIGITS)
-            end = place(area.offset + area.length, _DIGITS)
-            return cells_of(area, begin, end)[index.column()]
+            return cells_of(area)[index.column()]
         if role == Qt.ItemDataRole.DecorationRole and index.column() == 0:
             return QColor(self._palette.of(area.state))
         if role == Qt.ItemDataRole.ToolTipRole:

@@ -105,7 +105,7 @@ class MapPanel(QWidget):
         self._splitter.addWidget(self._make_side())
         self._splitter.setStretchFactor(0, 1)
         self._splitter.setCollapsible(0, False)
-        self._splitter.setSizes([10_000, 264])
+        self._splitter.setSizes([10_000, 288])
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(self._splitter)

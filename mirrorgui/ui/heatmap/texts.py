@@ -49,6 +49,12 @@ def place(offset: int, digits: int = 2) -> str:
     return f"{offset} B"
 
 
+def fine_place(offset: int) -> str:
+    """Write an offset with up to four digits, for neighbours that are a chunk apart."""
+    number, unit = place(offset, 4).split(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
+
+
 def short_place(offset: int) -> str:
     """Write an offset as shortly as it can be said exactly, for labels: ``4M``, ``1.5G``."""
     for unit, name in ((TiB, "T"), (GiB, "G"), (MiB, "M"), (KiB, "K")):
