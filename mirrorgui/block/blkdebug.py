@@ -146,6 +146,10 @@ class BlkdebugNode(FilterNode):
         """See ``BlockNode.try_read_into``: with rules at hand anything may wait."""
         return False if self._rules else self.child.try_read_into(offset, buffer)
 
+    def prefetch(self, offset: int, length: int) -> bool:
+        """See ``BlockNode.prefetch``."""
+        return False if self._rules else self.child.prefetch(offset, length)
+
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""
         if self._rules:

@@ -1,5 +1,6 @@
 """Raw files and block devices of the host."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -140,6 +141,15 @@ class FileNode(BlockNode):
             return os.preadv(self._fd, (buffer,), offset, _NO_WAIT) == len(buffer)
         except OSError:  # EAGAIN mostly; of real errors the reading that follows will tell
             return False
+
+    def prefetch(self, offset: int, length: int) -> bool:
+        """See ``BlockNode.prefetch``: the kernel reads into the page cache."""
+        if not self._can_ask_cache:
+            return False
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_WILLNEED)
+            return True
+        return False
 
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""

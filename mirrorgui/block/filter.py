@@ -34,6 +34,10 @@ class FilterNode(BlockNode):
         """See ``BlockNode.try_read_into``."""
         return self.child.try_read_into(offset, buffer)
 
+    def prefetch(self, offset: int, length: int) -> bool:
+        """See ``BlockNode.prefetch``."""
+        return self.child.prefetch(offset, length)
+
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""
         self.child.write(offset, data)

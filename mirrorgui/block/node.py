@@ -109,6 +109,15 @@ class BlockNode(ABC):
         """
         return False
 
+    def prefetch(self, offset: int, length: int) -> bool:  # noqa: ARG002
+        """Begin to bring a range near, so that reading it soon waits less. Returns at once.
+
+        Returns:
+            Whether it was begun, so that several prefetched ranges are waited for at the same
+            time even when one thread reads them one after the other. Never raises.
+        """
+        return False
+
     @abstractmethod
     def write(self, offset: int, data: Buffer) -> None:
         """Write all of ``data`` at ``offset``.

@@ -48,6 +48,10 @@ class RawNode(FilterNode):
         check_range(self, "read", offset, len(buffer))
         return self.child.try_read_into(self.offset + offset, buffer)
 
+    def prefetch(self, offset: int, length: int) -> bool:
+        """See ``BlockNode.prefetch``."""
+        return self.child.prefetch(self.offset + offset, length)
+
     def write(self, offset: int, data: Buffer) -> None:
         """See ``BlockNode.write``."""
         check_change(self, "write", offset, len(data))

@@ -166,6 +166,18 @@ class Drive(BlockNode):
                 self._leave()
         return done
 
+    def prefetch(self, offset: int, length: int) -> bool:
+        """Ask the node that guests use at the moment, if the gate is open."""
+        with self._gate:
+            if self._held:
+                return False
+            self._inside += 1
+        try:
+            return self._node.prefetch(offset, length)
+        finally:
+            with self._gate:
+                self._leave()
+
     def write(self, offset: int, data: Buffer) -> None:
         """Write, and return only when the mirror knows of it."""
         self._change(offset, len(data), lambda node: node.write(offset, data))

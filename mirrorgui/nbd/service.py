@@ -103,6 +103,15 @@ class Service:
         except BlockIOError as error:
             return self.failure(job, error)
 
+    def try_read(self, job: Job) -> Reply | None:
+        """Return the reply to a valid READ if its data is at hand, or None."""
+        data = lazy_buffer(job.length)
+        try:
+            done = self._node.try_read_into(job.offset, data)
+        except BlockIOError as error:
+            return self.failure(job, error)
+        return [self._read_header(job), data] if done else None
+
     def failure(self, job: Job, error: BlockIOError) -> Reply:
         """Return the reply to a request that failed on the node."""
         code = wire.wire_error(error.errno)
@@ -154,16 +163,17 @@ class Service:
     # Commands
 
     def _read(self, job: Job) -> Reply:
-        if not self._structured:
-            header = wire.pack_simple_reply(0, job.cookie)
-        elif not job.length:
+        if self._structured and not job.length:
             return [wire.pack_chunk(ChunkFlag.DONE, ChunkType.NONE, job.cookie)]
-        else:
-            header = wire.pack_data_header(ChunkFlag.DONE, job.cookie, job.offset, job.length)
         data = lazy_buffer(job.length)
         if job.length:
             self._node.read_into(job.offset, data)
-        return [header, data]
+        return [self._read_header(job), data]
+
+    def _read_header(self, job: Job) -> bytes:
+        if not self._structured:
+            return wire.pack_simple_reply(0, job.cookie)
+        return wire.pack_data_header(ChunkFlag.DONE, job.cookie, job.offset, job.length)
 
     def _write(self, job: Job) -> Reply:
         if job.length:

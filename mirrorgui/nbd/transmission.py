@@ -21,6 +21,7 @@ from mirrorgui.nbd.constants import (
     Command,
     CommandFlag,
 )
+from mirrorgui.nbd.handover import Handover
 from mirrorgui.nbd.negotiation import Agreement
 from mirrorgui.nbd.service import Job, Service, lazy_buffer
 from mirrorgui.nbd.statistics import Counters
@@ -38,11 +39,8 @@ _PIECE = (
 
 _KEPT_PAYLOAD = 4 * MiB  # a buffer for larger payloads is not kept between requests
 
-_MAX_HANDED_OVER = 64
-"""Requests of one connection with the helping threads; more wait in the socket."""
-
-_MAX_HANDED_BYTES = MAX_PAYLOAD
-"""Their payloads, in and out; a single request is taken in any case."""
+_MAX_TOGETHER = 16
+"""Reads for one helping thread: the one that takes longest delays the others with it."""
 
 _MEMORY = 64
 """Lone requests that are still handed over after the last time that one made others wait."""
@@ -74,7 +72,6 @@ class Transmission:
         self._structured = agreement.structured
         self._header = DATA_CHUNK.size if agreement.structured else SIMPLE_REPLY.size
         self._service = Service(agreement, counters)
-        self._pool = pool
         self._counters = counters
         self._buffer = bytearray(_RECEIVE)
         self._view = memoryview(self._buffer)
@@ -84,8 +81,8 @@ class Transmission:
         """Bytes of finished replies in the reply buffer."""
         self._payload = memoryview(b"")
         self._send_lock = threading.Lock()
-        self._handed = threading.Condition(threading.Lock())
-        self._handed_over = self._handed_bytes = 0
+        self._handover = Handover(agreement.stream, self._send_lock, self._service, pool, counters)
+        self._put_off_jobs: list[Job] = []
         self._waits = False
         """Whether this connection's own thread may just have waited for a device."""
         self._concurrent = 0
@@ -105,8 +102,7 @@ class Transmission:
         try:
             self._run()
         finally:
-            with self._handed:
-                self._handed.wait_for(lambda: not self._handed_over)
+            self._handover.wait()
 
     def stop(self) -> None:
         """Take no more requests; those being served are finished."""
@@ -171,6 +167,8 @@ class Transmission:
                 else:
                     self._other(flags, command, cookie, offset, length, start == filled)
             request = command, offset, length
+        if self._put_off_jobs:
+            self._hand_over_put_off()
         if request is not None:
             counters.last = request
             counters.last_at = time.time()
@@ -200,7 +198,7 @@ class Transmission:
                 self._node.read_into(offset, target)
             elif not self._node.try_read_into(offset, target):
                 if self._stands_in_the_way(last):
-                    self._hand_over(Job(flags, _READ, cookie, offset, length))
+                    self._put_off(Job(flags, _READ, cookie, offset, length))
                     return
                 self._node.read_into(offset, target)
         except BlockIOError as error:
@@ -270,6 +268,8 @@ class Transmission:
         self, flags: int, cookie: int, offset: int, length: int, begun: memoryview
     ) -> None:
         """Receive the rest of a payload straight into place, and only then write it."""
+        if self._put_off_jobs:
+            self._hand_over_put_off()
         self._send_ready()
         if length > MAX_PAYLOAD:
             self._skip_oversized(Job(flags, _WRITE, cookie, offset, length), len(begun))
@@ -334,7 +334,7 @@ class Transmission:
 
     def _stands_in_the_way(self, last: bool) -> bool:
         """Whether others would wait behind a request that waits for a device."""
-        if not last or self._handed_over:
+        if not last or self._handover.count or self._put_off_jobs:
             return True
         if self._concurrent:
             self._concurrent -= 1
@@ -376,35 +376,21 @@ class Transmission:
     # Helping threads
 
     def _hand_over(self, job: Job) -> None:
-        if self._has_no_room(job):
+        if not self._handover.has_room(job):
             self._send_ready()
-        with self._handed:
-            self._handed.wait_for(lambda: not self._has_no_room(job))
-            self._handed_over += 1
-            self._handed_bytes += job.length
-            self._counters.in_flight = self._handed_over
-        self._pool.submit(lambda: self._help(job))
+        self._handover.give([job])
 
-    def _has_no_room(self, job: Job) -> bool:
-        return self._handed_over >= _MAX_HANDED_OVER or (
-            self._handed_over > 0 and self._handed_bytes + job.length > _MAX_HANDED_BYTES
-        )
+    def _put_off(self, job: Job) -> None:
+        """Hand a read over; several together, where the device begins with all of them at once."""
+        if not self._node.prefetch(job.offset, job.length):
+            self._hand_over(job)
+            return
+        self._put_off_jobs.append(job)
+        if len(self._put_off_jobs) == _MAX_TOGETHER:
+            self._hand_over_put_off()
 
-    def _help(self, job: Job) -> None:
-        """Serve a request on a helping thread and send its reply from there."""
-        sent = False
-        try:
-            parts = self._service.perform(job)
-            with self._send_lock:
-                self._stream.send_parts(parts)
-            sent = True
-        except OSError:
-            pass  # the client has gone: the connection's own thread finds out as well
-        finally:
-            if not sent:
-                self._stream.abort()
-            with self._handed:
-                self._handed_over -= 1
-                self._handed_bytes -= job.length
-                self._counters.in_flight = self._handed_over
-                self._handed.notify_all()
+    def _hand_over_put_off(self) -> None:
+        jobs, self._put_off_jobs = self._put_off_jobs, []
+        if not self._handover.has_room(jobs[0]):
+            self._send_ready()
+        self._handover.give(jobs)

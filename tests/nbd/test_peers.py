@@ -195,7 +195,14 @@ def test_fio_verifies_what_it_wrote(server, options):
     size = "8M" if "--numjobs=2" in options else "16M"
     run(
         *("fio", "--name=verify", "--ioengine=nbd", f"--uri={server.uri('disk')}"),
-        *(f"--size={size}", "--verify=crc32c", "--verify_fatal=1", "--fsync=64", "--end_fsync=1"),
+        *(
+            f"--size={size}",
+            "--verify=crc32c",
+            "--verify_state_save=0",
+            "--verify_fatal=1",
+            "--fsync=64",
+            "--end_fsync=1",
+        ),
         *("--randseed=1", *options),
     )
 
@@ -219,7 +226,14 @@ def test_fio_on_a_file_with_waiting_requests(tmp_path):
     with serving(node) as server:
         run(
             *("fio", "--name=verify", "--ioengine=nbd", f"--uri={server.uri('disk')}"),
-            *("--rw=randrw", "--bs=4k", "--size=16M", "--iodepth=32", "--verify=crc32c"),
+            *(
+                "--rw=randrw",
+                "--bs=4k",
+                "--size=16M",
+                "--iodepth=32",
+                "--verify=crc32c",
+                "--verify_state_save=0",
+            ),
             *("--verify_fatal=1", "--randseed=3", "--fsync=50"),
         )
         statistics = server.connections()
@@ -248,7 +262,14 @@ def test_qemu_storage_daemon_mounts_it_as_a_node(server, image, tmp_path):
         wait_until(lambda: again.exists() or daemon.poll() is not None)
         run(
             *("fio", "--name=verify", "--ioengine=nbd", f"--uri=nbd+unix:///again?socket={again}"),
-            *("--rw=randwrite", "--bs=16k", "--size=16M", "--iodepth=16", "--verify=crc32c"),
+            *(
+                "--rw=randwrite",
+                "--bs=16k",
+                "--size=16M",
+                "--iodepth=16",
+                "--verify=crc32c",
+                "--verify_state_save=0",
+            ),
             *("--verify_fatal=1", "--randseed=5"),
         )
         assert any("qemu" in look.peer for look in server.connections()) or not place.is_unix

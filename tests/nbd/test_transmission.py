@@ -11,7 +11,14 @@ from mirrorgui.nbd import wire
 from mirrorgui.nbd.constants import ChunkType, Command, CommandFlag
 from mirrorgui.nbd.export import Export
 from mirrorgui.units import KiB, MiB
-from tests.nbd.support import PATIENCE_S, RawClient, WaitingNode, pattern, serving
+from tests.nbd.support import (
+    PATIENCE_S,
+    RawClient,
+    WaitingNode,
+    pattern,
+    serving,
+    wait_until,
+)
 
 FUA = CommandFlag.FUA
 CONTEXTS = ("base:allocation", "qemu:dirty-bitmap:job")
@@ -486,6 +493,50 @@ def test_a_lone_request_is_served_without_another_thread(waiting):
         client.read(0, 512)
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith("nbd-disk-")]
+
+
+class PrefetchingNode(WaitingNode):
+    """Begins to read when asked to; what has been waited for once is cached."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.prefetched = []
+        self.bad = set()
+
+    def prefetch(self, offset, length):
+        self.prefetched.append(offset)
+        return True
+
+    def try_read_into(self, offset, buffer):
+        if offset in self.bad and self.cached:
+            raise BlockIOError("read", offset, len(buffer), errno.EIO)
+        return super().try_read_into(offset, buffer)
+
+    def read_into(self, offset, buffer):
+        super().read_into(offset, buffer)
+        self.cached.update(self.prefetched)
+
+
+def test_waiting_reads_are_begun_together_and_answered_by_one_thread():
+    node = PrefetchingNode(1 * MiB)
+    node.write(0, pattern(1 * MiB))
+    with serving(node) as server, RawClient(server) as client:
+        client.go()
+        client.send(
+            b"".join(
+                wire.pack_request(wire.Request(0, Command.READ, n, n * 4096, 4096))
+                for n in range(10)
+            )
+        )
+        assert node.begun.acquire(timeout=PATIENCE_S)
+        wait_until(lambda: node.prefetched == [n * 4096 for n in range(10)])
+        node.bad.add(5 * 4096)
+        node.let.release()  # the only one that anybody waits for
+        data = pattern(1 * MiB)
+        for n in range(10):
+            assert client.simple_reply() == wire.SimpleReply(5 if n == 5 else 0, n)
+            if n != 5:
+                assert client.receive(4096) == data[n * 4096 : (n + 1) * 4096]
 
 
 def test_a_flush_does_not_hold_up_writes_behind_it(waiting):
