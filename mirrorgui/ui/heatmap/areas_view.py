@@ -45,7 +45,7 @@ class AreasTable(QTableView):
         header.setStretchLastSection(True)
         self.setIconSize(QSize(10, 10))
         letter = self.fontMetrics().horizontalAdvance("0")
-        for column, letters in enumerate((12, 11, 8, 11, 6, 18, 7)):
+        for column, letters in enumerate((10, 11, 10, 11, 6, 18, 7)):
             self.setColumnWidth(column, letter * letters + 4)
         self.activated.connect(self._activated)
 
