@@ -28,6 +28,8 @@ REDRAW_S = 1.0
 """As often as there is a new sample."""
 HEAD_S = 0.25
 
+MAX_CLOCK_ERROR_S = 5.0
+
 DISTANT_LIMIT = 2.0
 """A limit farther above the curves than this would press them flat: its line may be out of view."""
 
@@ -58,6 +60,7 @@ class ChartsPanel(QWidget):
         self._span = Span.TEN_MINUTES
         self._drawn_s = self._head_s = 0.0
         self._hovered_s: float | None = None
+        self._clock_shift: float | None = None
         self._rows: NDArray[Any] | None = None
         self._make_charts()
         self._reset_scales()
@@ -128,13 +131,24 @@ class ChartsPanel(QWidget):
     def add_sample(self, snapshot: JobSnapshot, rates: Rates) -> None:
         """Take a sample in; call it for every frame, also while hidden (it is cheap then)."""
         self._snapshot, self._rates = snapshot, rates
-        self.history.add(snapshot, time.time())
+        self.history.add(snapshot, self._wall_s(snapshot))
         if self.isVisible():
             self._draw_when_due()
+
+    def _wall_s(self, snapshot: JobSnapshot) -> float:
+        """Return the wall's time of a snapshot, by its own clock: frames may come late.
+
+        That clock stands still while the computer sleeps, and the wall's may be set.
+        """
+        now, taken = time.time(), snapshot.time_ns / 1e9
+        if self._clock_shift is None or now - (taken + self._clock_shift) > MAX_CLOCK_ERROR_S:
+            self._clock_shift = now - taken
+        return taken + self._clock_shift
 
     def clear(self) -> None:
         """Forget everything, for another job."""
         self.history = History()
+        self._clock_shift = None
         self._snapshot, self._rates = None, Rates()
         self._reset_scales()
         self.redraw()

@@ -1,5 +1,7 @@
 """Maps for tests: naive readers of the packed words, and states that look like real jobs."""
 
+import itertools
+
 import numpy as np
 
 from mirrorgui.mirror.bitmap import MapWords
@@ -11,6 +13,8 @@ from mirrorgui.units import KiB, MiB
 
 GRANULARITY = 64 * KiB
 SECOND = 1_000_000_000
+
+_generations = itertools.count(1)
 
 
 def pack(flags):
@@ -103,6 +107,6 @@ def snapshot_of(chunks, operations=(), granularity=GRANULARITY, **fields):
         "operations": operations,
         "time_ns": 100 * SECOND,
         "started_ns": SECOND,
-        "generation": 1,
+        "generation": next(_generations),
     }
     return JobSnapshot(**(known | fields))

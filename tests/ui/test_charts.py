@@ -165,6 +165,23 @@ def test_light_and_dark_change_at_once(qtbot, qapp):
         theme_of(qapp).choose(ThemeChoice.LIGHT)
 
 
+def test_samples_have_the_time_at_which_they_were_taken(qtbot):
+    panel = show(qtbot)
+    for second in range(120):
+        panel.add_sample(snapshot_of(100, time_ns=(500 + second) * 10**9), Rates())
+    panel.redraw()
+    assert panel.history.now_s - panel.history.began_s == pytest.approx(119)
+    assert panel.rate.plot.points("guest") in range(115, 120)
+
+
+def test_computer_that_slept_does_not_leave_the_clock_behind(qtbot):
+    panel = show(qtbot)
+    panel.add_sample(snapshot_of(100, time_ns=10**9), Rates())
+    panel._clock_shift -= 3600
+    panel.add_sample(snapshot_of(100, time_ns=2 * 10**9), Rates())
+    assert panel.history.now_s == pytest.approx(time.time(), abs=5)
+
+
 def test_clear_forgets_everything(qtbot):
     panel = show(qtbot, story())
     panel.clear()

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from mirrorgui.mirror.bitmap import MapWords
 from mirrorgui.ui.heatmap import areas_view, colors, runs, strip
+from mirrorgui.ui.heatmap import frame as frame_module
 from mirrorgui.ui.heatmap.cells import ChunkState
 from mirrorgui.ui.heatmap.geometry import CellOrder
 from mirrorgui.ui.heatmap.panel import ByteRange, MapPanel
@@ -218,6 +219,22 @@ def test_hidden_panel_does_no_work_and_catches_up(qtbot):
     assert np.array_equal(panel.view.cells, before)
     panel.show()
     assert set(panel.view.cells.tolist()) == {colors.IN_SYNC}
+
+
+def test_frame_in_which_nothing_changed_is_not_counted_again(qtbot, monkeypatch):
+    words = letters("t" * 100)
+    panel = show(qtbot, words)
+    snapshot = snapshot_of(100)
+    panel.update_frame(snapshot, words)
+    monkeypatch.setattr(frame_module, "fold", None)  # would raise if it were used
+    panel.update_frame(snapshot, words)
+    panel.update_frame(replace(snapshot, time_ns=1), words)
+
+
+def test_maps_of_another_image_are_refused(qtbot):
+    panel = show(qtbot, letters("t" * 100))
+    with pytest.raises(ValueError, match="maps of 99 chunks for an image of 100"):
+        panel.update_frame(snapshot_of(99), letters("t" * 99))
 
 
 def test_tools_zoom_order_and_follow(qtbot):

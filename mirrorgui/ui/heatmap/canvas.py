@@ -133,6 +133,11 @@ class MapCanvas(PixelView):
 
     # ---- cells --------------------------------------------------------------------------------
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether frames are shown that will have to go, though nothing else changes."""
+        return bool(self._held)
+
     def in_flight_cells(self) -> Indices:
         """Return the cells in view that have a frame: in flight now, or a moment ago."""
         view, port = self.viewport_.view, self.viewport_

@@ -49,6 +49,7 @@ class MapFrame:
         self.operations: tuple[OperationView, ...] = ()
         self.errors: tuple[ErrorRecord, ...] = ()
         self.time_ns = 0
+        self._generation: int | None = None
         self._per_cell = 1
         self.overview = fold(self.words, self.in_flight, 0, self.chunks, 1)
         self._writes = WriteTimes(self.chunks)
@@ -59,14 +60,27 @@ class MapFrame:
             self._per_cell = per_cell
             self._fold()
 
-    def update(self, snapshot: JobSnapshot, words: MapWords) -> None:
-        """Take a new moment in."""
-        self.words = words
+    def update(self, snapshot: JobSnapshot, words: MapWords) -> bool:
+        """Take a new moment in.
+
+        Returns:
+            Whether anything on the map changed; nothing was counted anew when not.
+
+        Raises:
+            ValueError: the maps are those of another image; nothing has changed.
+        """
+        if words.chunks != self.chunks:
+            raise ValueError(f"maps of {words.chunks} chunks for an image of {self.chunks}")
+        before = (self._generation, self.operations, self.words)
+        self.words, self._generation = words, snapshot.generation
         self.operations, self.errors = snapshot.operations, snapshot.errors
         self.time_ns = snapshot.time_ns
+        if before[:2] == (self._generation, self.operations) and before[2] is words:
+            return False
         self.in_flight = in_flight_chunks(snapshot.operations, self.granularity, self.chunks)
         self._writes.note(words)
         self._fold()
+        return True
 
     def _fold(self) -> None:
         cells = -(-self.chunks // self._per_cell)

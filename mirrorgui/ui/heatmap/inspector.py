@@ -46,6 +46,7 @@ class Inspector(QWidget):
         self.errors = QPushButton(tr("Find in errors"), self)
         self.errors.clicked.connect(self._find_errors)
         buttons = QHBoxLayout()
+        self._hint_room = QWidget(self)
         buttons.addWidget(self.copy)
         buttons.addWidget(self.errors)
         buttons.addStretch(1)
@@ -55,6 +56,7 @@ class Inspector(QWidget):
         column.addWidget(self._title)
         column.addWidget(self._details)
         column.addWidget(self.table, 1)
+        column.addWidget(self._hint_room, 1)
         column.addLayout(buttons)
         self.set_frame(self._frame)
 
@@ -76,8 +78,9 @@ class Inspector(QWidget):
     def inspect(self, chunks: tuple[int, int] | None) -> None:
         """Show the chunks [first, end)."""
         self._chunks = chunks
-        self.copy.setEnabled(chunks is not None)
-        self.errors.setEnabled(chunks is not None)
+        for widget in (self.table, self.copy, self.errors):
+            widget.setVisible(chunks is not None)
+        self._hint_room.setVisible(chunks is None)
         self.refresh()
 
     def refresh(self) -> None:

@@ -170,9 +170,10 @@ class MapPanel(QWidget):
         if self._latest is None or not self._stale:
             return
         self._stale = False
-        self._frame.update(*self._latest)
-        self.view.refresh()
-        self.bar.refresh()
+        changed = self._frame.update(*self._latest)
+        if changed or self.view.is_holding:
+            self.view.refresh()
+            self.bar.refresh()
         now = time.monotonic()
         if now - self._sums_s >= SUMS_S:
             self._sums_s = now
