@@ -165,24 +165,32 @@ class Links:
             self._opener.start()
 
     def _open(self) -> None:
+        self._failure = "the connection could not be opened"
         pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                connection = self._connect()
-            except InvalidInput as error:
-                if self._is_enough(error.reason, pause_s):
-                    return
+        try:
+            while not self._try_to_open(pause_s):
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        finally:
+            # Also after a defect: whoever waits for the outcome must not wait forever.
+            with self._changed:
+                self._opener = None
+                self._outcomes += 1
+                self._changed.notify_all()
+
+    def _try_to_open(self, pause_s: float) -> bool:
+        """Open a connection, or wait until it is time for the next attempt."""
+        try:
+            connection = self._connect()
+        except InvalidInput as error:
+            return self._is_enough(error.reason, pause_s)
+        with self._changed:
+            if self._closed:
+                connection.close()
             else:
-                with self._changed:
-                    if self._closed:
-                        connection.close()
-                    else:
-                        self._users[connection] = 0
-                    self._lost_at = None
-                    self._wanted = self._limit
-                    self._conclude()
-                return
+                self._users[connection] = 0
+            self._lost_at = None
+            self._wanted = self._limit
+        return True
 
     def _is_enough(self, reason: str, pause_s: float) -> bool:
         """After a failed attempt: wait for the next one, or say that there is none."""
@@ -198,11 +206,4 @@ class Links:
                 ):
                     return False
             self._failure = reason
-            self._conclude()
             return True
-
-    def _conclude(self) -> None:
-        """End the opening thread's work. The caller holds the lock."""
-        self._opener = None
-        self._outcomes += 1
-        self._changed.notify_all()

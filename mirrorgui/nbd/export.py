@@ -67,6 +67,8 @@ class Context:
         while offset < end:
             step = min(_STATUS_STEP, end - offset)
             for run, flags in self.runs(offset, step):
+                if not run:
+                    continue
                 if found and found[-1][1] == flags:
                     found[-1] = (found[-1][0] + run, flags)
                 elif len(found) == most:

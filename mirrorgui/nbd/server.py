@@ -26,7 +26,6 @@ from mirrorgui.nbd.transmission import Transmission
 from mirrorgui.nbd.transport import PlainStream, Stream
 from mirrorgui.nbd.uri import NbdAddress, format_uri
 from mirrorgui.nbd.wire import ProtocolError
-from mirrorgui.nbd.workers import WorkerPool
 
 MAX_CONNECTIONS = 128
 """Each costs a thread and about 1 MiB, and up to three times the largest request while one is
@@ -39,7 +38,8 @@ SEND_TIMEOUT_S = 30.0
 """A client that takes nothing of its replies for so long has lost its connection."""
 
 HELPERS = 16
-"""Threads of an export for requests that wait: the queue depth that a disk gets to see."""
+"""Threads of a connection for requests that wait, started when they are needed: the queue depth
+that a device gets to see where ``BlockNode.prefetch`` does not help."""
 
 _RETRY_ACCEPT_S = 0.2  # when the process has no descriptor left, until it looks again
 
@@ -57,7 +57,7 @@ class NbdServer:
         max_connections: more are closed as soon as they come.
         handshake_timeout_s: for the whole handshake.
         send_timeout_s: without any progress in sending a reply.
-        helpers: threads for requests that wait for a device.
+        helpers: threads of a connection for requests that wait for a device.
 
     Attributes:
         accepted: connections so far, with the refused ones.
@@ -92,12 +92,11 @@ class NbdServer:
         self.max_connections = max_connections
         self.handshake_timeout_s = handshake_timeout_s
         self.send_timeout_s = send_timeout_s
-        self._helpers = helpers
+        self.helpers = helpers
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._exports: dict[str, Export] = {}
         self._default: str | None = None
-        self._pools: dict[Export, WorkerPool] = {}
         self._connections: dict[int, _Connection] = {}
         self.accepted = self.refused = 0
         self._listening: list[socket.socket] = []
@@ -124,7 +123,6 @@ class NbdServer:
             if export.name in self._exports:
                 raise InvalidInput("export", export.name, "the name is taken")
             self._exports[export.name] = export
-            self._pools[export] = WorkerPool(self._helpers, f"nbd-{export.name}")
             if default:
                 self._default = export.name
 
@@ -150,14 +148,12 @@ class NbdServer:
             del self._exports[name]
             if self._default == name:
                 self._default = None
-            pool = self._pools.pop(export)
             for connection in users:
                 connection.stop()
             self._changed.wait_for(
                 lambda: not any(one.export is export for one in self._connections.values()),
                 timeout_s,
             )
-        pool.close(timeout_s)
 
     def find(self, name: str) -> Export | None:
         """Return the export of that name.
@@ -179,11 +175,13 @@ class NbdServer:
     # Life
 
     def start(self) -> None:
-        """Listen and serve, until ``stop``.
+        """Listen and serve, until ``stop``. Nothing happens while it serves.
 
         Raises:
             InvalidInput: the address cannot be listened on; nothing has been started.
         """
+        if self._listener is not None:
+            return
         self._listening = transport.listen(self._address, allow_remote=self._allow_remote)
         if self._address.is_unix:
             if not self._address.socket_path.startswith("\0"):
@@ -216,7 +214,6 @@ class NbdServer:
             Whether everything has ended. If not, threads still wait for a node that hangs; they
             end when it lets them go. Idempotent.
         """
-        deadline = time.monotonic() + timeout_s
         if self._listener is None or self._wake is None:
             return True
         self._stopping = True
@@ -232,9 +229,6 @@ class NbdServer:
                 connection.abort()
             self._changed.wait_for(lambda: not self._connections, 0.5)
             ended = not self._connections
-            pools = list(self._pools.values())
-        for pool in pools:
-            ended &= pool.close(max(0.5, deadline - time.monotonic()))
         _log.info("export stopped address=%s", self._address.place)
         return ended
 
@@ -295,15 +289,19 @@ class NbdServer:
         with self._lock:
             self.accepted = number
             self._connections[number] = connection
-        connection.start()
+        try:
+            connection.start()
+        except RuntimeError as error:  # no more threads
+            _log.warning("export cannot serve a connection reason=%s", error)
+            sock.close()
+            self._ended(number)
 
     def _choose(self, connection: "_Connection", export: Export) -> bool:
         """Let a connection use an export, which cannot be removed unnoticed from then on."""
         with self._lock:
-            pool = self._pools.get(export)
-            if pool is None:
+            if self._exports.get(export.name) is not export:
                 return False
-            connection.export, connection.pool = export, pool
+            connection.export = export
             return True
 
     def _ended(self, number: int) -> None:
@@ -340,7 +338,6 @@ class _Connection:
         self._sock = sock
         self.peer = transport.peer_name(sock)
         self.export: Export | None = None
-        self.pool: WorkerPool | None = None
         self._encrypted = False
         self._counters = Counters()
         self._transmission: Transmission | None = None
@@ -387,10 +384,14 @@ class _Connection:
             self._server._ended(self._number)
 
     def _transmit(self, agreement: Agreement) -> None:
-        assert self.pool is not None
         transport.limit_waiting(self._sock, send_s=self._server.send_timeout_s)
         self._encrypted = not isinstance(agreement.stream, PlainStream)
-        self._transmission = Transmission(agreement, self.pool, self._counters)
+        self._transmission = Transmission(
+            agreement,
+            self._counters,
+            helpers=self._server.helpers,
+            name=f"nbd-client-{self._number}",
+        )
         if self._stopped:
             return
         name, number = agreement.export.name, self._number

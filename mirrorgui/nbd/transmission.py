@@ -58,13 +58,16 @@ class Transmission:
 
     Args:
         agreement: what the handshake ended with.
-        pool: the helping threads.
+        helpers: most threads that help with requests that wait.
+        name: for these threads.
         counters: written by this connection only.
 
     Concurrency: ``run`` belongs to the connection's thread; ``stop`` comes from any.
     """
 
-    def __init__(self, agreement: Agreement, pool: WorkerPool, counters: Counters) -> None:
+    def __init__(
+        self, agreement: Agreement, counters: Counters, *, helpers: int, name: str
+    ) -> None:
         self._stream = agreement.stream
         self._export = agreement.export
         self._node = agreement.export.node
@@ -81,7 +84,11 @@ class Transmission:
         """Bytes of finished replies in the reply buffer."""
         self._payload = memoryview(b"")
         self._send_lock = threading.Lock()
-        self._handover = Handover(agreement.stream, self._send_lock, self._service, pool, counters)
+        # Of this connection alone: replies that a client does not take hold up nobody else.
+        self._pool = WorkerPool(helpers, name)
+        self._handover = Handover(
+            agreement.stream, self._send_lock, self._service, self._pool, counters
+        )
         self._put_off_jobs: list[Job] = []
         self._waits = False
         """Whether this connection's own thread may just have waited for a device."""
@@ -89,6 +96,8 @@ class Transmission:
         self._was_large = False
         self._poll = select.poll()
         self._poll.register(agreement.stream.sock, select.POLLIN)
+        self._leaving = False
+        """Whether the client has said goodbye."""
         self._stopping = False
 
     def run(self) -> None:
@@ -103,6 +112,7 @@ class Transmission:
             self._run()
         finally:
             self._handover.wait()
+            self._pool.close()
 
     def stop(self) -> None:
         """Take no more requests; those being served are finished."""
@@ -111,7 +121,7 @@ class Transmission:
     def _run(self) -> None:
         filled = 0
         receive_into, view = self._stream.recv_into, self._view
-        while not self._stopping:
+        while not self._stopping and not self._leaving:
             # Behind one large payload there is likely to be another: taken from the socket with
             # its header, a part of it would have to be copied to where the rest is received.
             end = _HEADER if self._was_large and filled < _HEADER else _RECEIVE
@@ -121,9 +131,6 @@ class Transmission:
                 return
             filled += count
             served = self._serve(filled)
-            if served < 0:
-                self._send_ready()
-                return
             if self._waits:
                 self._notice_waiting()
             if self._ready:
@@ -138,7 +145,7 @@ class Transmission:
         """Serve every complete request of the buffer.
 
         Returns:
-            Where the first incomplete one begins, or -1 when the client has said goodbye.
+            Where the first incomplete one begins.
         """
         buffer, view, counters = self._buffer, self._view, self._counters
         position = 0
@@ -163,7 +170,8 @@ class Transmission:
                 if command == _READ:
                     self._read(flags, cookie, offset, length, start == filled)
                 elif command == _DISC:
-                    return -1
+                    self._leaving = True
+                    break
                 else:
                     self._other(flags, command, cookie, offset, length, start == filled)
             request = command, offset, length

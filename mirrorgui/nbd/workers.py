@@ -1,4 +1,4 @@
-"""A few threads for requests that wait, shared by all connections of an export."""
+"""A few threads for a connection's requests that wait."""
 
 import threading
 from collections.abc import Callable
@@ -36,19 +36,14 @@ class WorkerPool:
                 thread.start()
         self._queue.put(work)
 
-    def close(self, timeout_s: float) -> bool:
-        """Let queued work finish and end the threads. Nothing may be submitted any more.
-
-        Returns:
-            Whether all have ended in time.
-        """
+    def close(self) -> None:
+        """Wait until queued work is finished and the threads have ended."""
         with self._lock:
             threads = list(self._threads)
         for _ in threads:
             self._queue.put(None)
         for thread in threads:
-            thread.join(timeout_s)
-        return not any(thread.is_alive() for thread in threads)
+            thread.join()
 
     def _run(self) -> None:
         try:
@@ -57,6 +52,8 @@ class WorkerPool:
                 del work  # it holds a payload
                 with self._lock:
                     self._unclaimed += 1
+            with self._lock:
+                self._unclaimed -= 1
         finally:
             # Also when a defect ended this thread: another one takes its place.
             with self._lock:

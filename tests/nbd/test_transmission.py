@@ -492,7 +492,7 @@ def test_a_lone_request_is_served_without_another_thread(waiting):
     for _ in range(50):
         client.read(0, 512)
     names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("nbd-disk-")]
+    assert not [name for name in names if name.startswith("nbd-client-1-")]
 
 
 class PrefetchingNode(WaitingNode):
@@ -537,6 +537,22 @@ def test_waiting_reads_are_begun_together_and_answered_by_one_thread():
             assert client.simple_reply() == wire.SimpleReply(5 if n == 5 else 0, n)
             if n != 5:
                 assert client.receive(4096) == data[n * 4096 : (n + 1) * 4096]
+
+
+def test_goodbye_waits_for_reads_that_were_put_off():
+    node = PrefetchingNode(1 * MiB)
+    with serving(node) as server, RawClient(server) as client:
+        client.go()
+        client.send(
+            wire.pack_request(wire.Request(0, Command.READ, 1, 0, 512))
+            + wire.pack_request(wire.Request(0, Command.READ, 2, 512, 512))
+            + wire.pack_request(wire.Request(0, Command.DISC, 3, 0, 0))
+        )
+        node.let.release(2)
+        for cookie in (1, 2):
+            assert client.simple_reply() == wire.SimpleReply(0, cookie)
+            client.receive(512)
+        assert client.is_closed_by_server()
 
 
 def test_a_flush_does_not_hold_up_writes_behind_it(waiting):
