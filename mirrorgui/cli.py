@@ -1,22 +1,34 @@
-"""The commands without a window: ``run``, ``info`` and ``compare``. No Qt is imported here."""
+"""The commands without a window: ``run``, ``info`` and ``compare``. No Qt is imported here.
+
+What a command needs is imported when it is given: the start counts in scripts.
+"""
 
 import argparse
-import json
+import contextlib
+import io
+import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from mirrorgui.block.compare import compare
-from mirrorgui.block.info import ImageInfo, image_info
-from mirrorgui.block.node import BlockNode
-from mirrorgui.block.open import How, open_image
 from mirrorgui.errors import BlockIOError, InvalidInput, MirrorGUIError
-from mirrorgui.headless import run_mirror
-from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions, SyncMode, choice
-from mirrorgui.session import ExportRequest, MirrorRequest, WhenReady
 from mirrorgui.units import format_size, parse_size
+
+if TYPE_CHECKING:
+    from mirrorgui.block.info import ImageInfo
+    from mirrorgui.block.node import BlockNode
+    from mirrorgui.mirror.options import ErrorPolicy
+    from mirrorgui.session import ExportRequest, MirrorRequest
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 EXIT_SAME, EXIT_DIFFERENT, EXIT_ERROR = 0, 1, 2
+
+_POLICIES = ("report", "ignore", "enospc", "stop")
+_SIZES = ("--granularity", "--buf-size", "--speed")
+
+_BEGINS_NEGATIVE = re.compile(r"-\d")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,32 +41,75 @@ def main(argv: Sequence[str]) -> int:
         The exit status of ``INTERFACE``: for ``run`` 0 completed, 1 failed, 2 refused, 130
         cancelled; for ``compare`` 0 identical, 1 different, 2 error.
     """
-    arguments = _parser().parse_args(argv)
+    _occupy_standard_streams()
+    arguments = _parser().parse_args(_joined(argv))
+    failed = EXIT_ERROR if arguments.name == "compare" else EXIT_FAILED
     try:
         status: int = arguments.command(arguments)
+        sys.stdout.flush()
     except InvalidInput as error:
-        return _refused(str(error))
+        return _say(EXIT_USAGE, str(error))
     except MirrorGUIError as error:
-        print(f"mirrorgui: {error}", file=sys.stderr)
-        return EXIT_ERROR if arguments.name == "compare" else EXIT_FAILED
+        return _say(failed, str(error))
+    except BrokenPipeError:
+        return _give_up_stdout(failed)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        return _give_up_stdout(_say(failed, f"Cannot write to stdout: {error.strerror}"))
     return status
 
 
-def _refused(sentence: str) -> int:
+def _say(status: int, sentence: str) -> int:
     print(f"mirrorgui: {sentence}", file=sys.stderr)
-    return EXIT_USAGE
+    return status
+
+
+def _occupy_standard_streams() -> None:
+    """Open what the caller has closed: an image must not get the number that lines are sent to."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a path may be no text
+
+
+def _give_up_stdout(status: int) -> int:
+    """Throw away what stdout still holds; the interpreter would try to write it at its end."""
+    from mirrorgui.faces import discard
+
+    discard(sys.stdout)
+    return status
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Join sizes that begin with a minus to their options, so that they are refused by value."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in _SIZES and _BEGINS_NEGATIVE.match(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mirrorgui", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, dest="name", metavar="COMMAND")
     _add_run(commands)
-    info = commands.add_parser("info", help="format, virtual size, used bytes, backing chain")
+    info = commands.add_parser(
+        "info", help="format, virtual size, used bytes, backing chain", allow_abbrev=False
+    )
     info.add_argument("image", metavar="IMAGE")
-    info.add_argument("--format", help="the image's format (default: probed)")
+    info.add_argument("--format", metavar="F", help="the image's format (default: probed)")
     info.add_argument("--json", action="store_true", help="as qemu-img info --output=json")
     info.set_defaults(command=_info)
-    same = commands.add_parser("compare", help="0 identical, 1 different, 2 error")
+    same = commands.add_parser(
+        "compare", help="0 identical, 1 different, 2 error", allow_abbrev=False
+    )
     same.add_argument("a", metavar="A")
     same.add_argument("b", metavar="B")
     same.add_argument("--json", action="store_true", help="print one JSON object")
@@ -82,7 +137,6 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    policies = [policy.value for policy in ErrorPolicy if policy is not ErrorPolicy.AUTO]
     run.add_argument("source", metavar="SOURCE")
     run.add_argument("target", metavar="TARGET")
     run.add_argument("--source-format", metavar="F", help="default: probed")
@@ -96,7 +150,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         run.add_argument(
             f"--on-{end}-error",
             default="report",
-            metavar="|".join(policies),
+            metavar="|".join(_POLICIES),
             help="default: report",
         )
     run.add_argument("--overwrite", action="store_true", help="the target's content may be lost")
@@ -108,27 +162,43 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     run.set_defaults(command=_run)
 
 
-def _size(field: str, text: str) -> int:
+def _size(field: str, text: str, check: Callable[[int], None]) -> int:
+    """Read a size, and refuse it under the text that was given."""
     try:
-        return parse_size(text)
+        size = parse_size(text)
+        check(size)
     except ValueError as error:
         raise InvalidInput(field, text, str(error)) from None
+    except InvalidInput as error:
+        raise InvalidInput(field, text, error.reason) from None
+    return size
 
 
-def _request(given: argparse.Namespace) -> MirrorRequest:
+def _policy(field: str, value: str) -> "ErrorPolicy":
+    from mirrorgui.mirror.options import ErrorPolicy
+
+    if value not in _POLICIES:
+        raise InvalidInput(field, value, f"expected one of: {', '.join(_POLICIES)}")
+    return ErrorPolicy(value)
+
+
+def _request(given: argparse.Namespace) -> "MirrorRequest":
     """Turn the arguments of ``run`` into a request.
 
     Raises:
         InvalidInput: naming the option, its value and what is wrong.
     """
-    options = MirrorOptions(
-        sync=choice(SyncMode, "sync", given.sync),
-        granularity=_size("granularity", given.granularity),
-        buf_size=_size("buf-size", given.buf_size),
-        speed=_size("speed", given.speed),
-        copy_mode=choice(CopyMode, "copy-mode", given.copy_mode),
-        on_source_error=choice(ErrorPolicy, "on-source-error", given.on_source_error),
-        on_target_error=choice(ErrorPolicy, "on-target-error", given.on_target_error),
+    from mirrorgui.mirror import options as rules
+    from mirrorgui.session import MirrorRequest, WhenReady
+
+    options = rules.MirrorOptions(
+        sync=rules.choice(rules.SyncMode, "sync", given.sync),
+        granularity=_size("granularity", given.granularity, rules.check_granularity),
+        buf_size=_size("buf-size", given.buf_size, rules.check_buf_size),
+        speed=_size("speed", given.speed, rules.check_speed),
+        copy_mode=rules.choice(rules.CopyMode, "copy-mode", given.copy_mode),
+        on_source_error=_policy("on-source-error", given.on_source_error),
+        on_target_error=_policy("on-target-error", given.on_target_error),
     )
     default = WhenReady.WAIT if given.export else WhenReady.COMPLETE
     return MirrorRequest(
@@ -138,33 +208,46 @@ def _request(given: argparse.Namespace) -> MirrorRequest:
         target_format=given.target_format,
         overwrite=given.overwrite,
         export=_export(given.export),
-        when_ready=choice(WhenReady, "finish", given.finish or default.value),
+        when_ready=rules.choice(WhenReady, "finish", given.finish or default.value),
         options=options,
     )
 
 
-def _export(uri: str | None) -> ExportRequest | None:
+def _export(uri: str | None) -> "ExportRequest | None":
+    from mirrorgui.session import ExportRequest
+
     # An address that others can reach was typed by whoever wants it; the server warns of it.
     return ExportRequest(uri, allow_remote=True) if uri else None
 
 
 def _run(given: argparse.Namespace) -> int:
-    return run_mirror(_request(given), as_json=given.json)
+    # Until the job's own handlers are there nothing has been touched, and both just end it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # numpy's linear algebra starts a thread for each core with its import; nothing here needs it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from mirrorgui.headless import run_mirror
+    from mirrorgui.session import OverwriteRefused
+
+    try:
+        return run_mirror(_request(given), as_json=given.json)
+    except OverwriteRefused as refusal:
+        return _say(EXIT_USAGE, f"{refusal} Use --overwrite to allow that.")
 
 
 def _info(given: argparse.Namespace) -> int:
+    import json
+
+    from mirrorgui.block.info import image_info
+
     info = image_info(given.image, format=given.format, field="image")
     if given.json:
         print(json.dumps(_info_json(info), indent=4))
     else:
-        for number, image in enumerate(info.chain):
-            if number:
-                print()
-            print("\n".join(_info_lines(image)))
+        print("\n\n".join("\n".join(_info_lines(image)) for image in info.chain))
     return EXIT_DONE
 
 
-def _info_json(info: ImageInfo) -> dict[str, object]:
+def _info_json(info: "ImageInfo") -> dict[str, object]:
     """Return the image's fields, and those of what lies below it under ``backing-image``."""
     fields = info.as_qemu()
     if info.backing is not None:
@@ -172,7 +255,7 @@ def _info_json(info: ImageInfo) -> dict[str, object]:
     return fields
 
 
-def _info_lines(info: ImageInfo) -> list[str]:
+def _info_lines(info: "ImageInfo") -> list[str]:
     """Return the lines of ``qemu-img info``."""
     lines = [f"image: {info.filename}", f"file format: {info.format}"]
     if info.virtual_size is not None:
@@ -192,20 +275,19 @@ def _info_lines(info: ImageInfo) -> list[str]:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    nodes: list[BlockNode] = []
+    import json
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as for ``run``
+    from mirrorgui.block.compare import compare
+
     try:
-        for field in ("a", "b"):
-            how = How(field, read_only=True, force_share=True)
-            nodes.append(open_image(getattr(given, field), how=how))
-        offset = compare(nodes[0], nodes[1], strict=given.strict)
+        with contextlib.ExitStack() as opened:
+            a, b = (_opened(getattr(given, field), field, opened) for field in ("a", "b"))
+            offset = compare(a, b, strict=given.strict)
     except (InvalidInput, BlockIOError) as error:
         if given.json:
             print(json.dumps({"identical": None, "error": str(error)}))
-        print(f"mirrorgui: {error}", file=sys.stderr)
-        return EXIT_ERROR
-    finally:
-        for node in nodes:
-            node.close()
+        return _say(EXIT_ERROR, str(error))
     if given.json:
         print(json.dumps({"identical": offset is None, "offset": offset}))
     elif offset is None:
@@ -213,3 +295,11 @@ def _compare(given: argparse.Namespace) -> int:
     else:
         print(f"Content mismatch at offset {offset}!")
     return EXIT_SAME if offset is None else EXIT_DIFFERENT
+
+
+def _opened(image: str, field: str, opened: contextlib.ExitStack) -> "BlockNode":
+    from mirrorgui.block.open import How, open_image
+
+    node = open_image(image, how=How(field, read_only=True, force_share=True))
+    opened.callback(node.close)
+    return node

@@ -1,21 +1,19 @@
-"""A mirror without a window: progress lines, JSON lines, signals and the exit status."""
+"""A mirror without a window: signals, the end and the exit status."""
 
 import asyncio
 import contextlib
-import json
+import os
 import signal
 import sys
-import time
 from collections.abc import Callable
-from typing import TextIO
 
 from mirrorgui.errors import MirrorGUIError
-from mirrorgui.mirror.events import JobEvent
-from mirrorgui.mirror.rates import EtaState, Rates, RateTracker
-from mirrorgui.mirror.snapshot import JobSnapshot, Outcome, Phase
-from mirrorgui.mirror.states import OVER, WORKING, JobStatus
+from mirrorgui.faces import Face, JsonFace, TextFace
+from mirrorgui.mirror.rates import RateTracker
+from mirrorgui.mirror.snapshot import JobSnapshot, Outcome
+from mirrorgui.mirror.states import OVER, JobStatus
 from mirrorgui.session import MirrorRequest, MirrorSession
-from mirrorgui.units import format_rate, format_size
+from mirrorgui.units import format_size
 
 EXIT_DONE, EXIT_FAILED, EXIT_CANCELLED = 0, 1, 130
 
@@ -25,232 +23,181 @@ PROGRESS_S = 1.0
 GUESTS_S = 0.2
 """How often the end of the last guest's connection is looked for."""
 
-_PHASES = {
-    Phase.PREPARING: "Preparing",
-    Phase.SCANNING: "Scanning",
-    Phase.COPYING: "Copying",
-    Phase.FLUSHING: "Flushing",
-    Phase.IN_SYNC: "In sync",
-    Phase.SWITCHING: "Switching",
-    Phase.ENDING: "Ending",
-    Phase.OVER: "Done",
-}
-
 
 def run_mirror(request: MirrorRequest, *, as_json: bool = False) -> int:
     """Mirror, and return the exit status when it has ended.
 
+    Made for a process that ends afterwards: the signals it handles are ignored from then on.
+
     Raises:
         InvalidInput: refused; nothing was touched.
     """
-    return asyncio.run(_run(request, as_json))
+    face: Face = JsonFace(sys.stdout, sys.stderr) if as_json else TextFace(sys.stderr)
+    return asyncio.run(_run(request, face))
 
 
-async def _run(request: MirrorRequest, as_json: bool) -> int:
-    session = await MirrorSession.open(request)
-    face = _JsonFace(sys.stdout) if as_json else _TextFace(sys.stderr)
+async def _run(request: MirrorRequest, face: Face) -> int:
+    signals = _Signals(face)
+    try:
+        session = await signals.open(request)
+        if session is None:
+            face.say("mirrorgui: cancelled before it began; nothing was changed")
+            return EXIT_CANCELLED
+        try:
+            final = await _mirror(session, face, signals)
+        finally:
+            await session.close()
+        return _verdict(session, final, face)
+    finally:
+        signals.close()
+
+
+async def _mirror(session: MirrorSession, face: Face, signals: "_Signals") -> JobSnapshot:
+    """Run the job to its end, and serve guests that use the target until they leave."""
+    for finding in session.warnings:
+        face.say(f"mirrorgui: warning: {finding.field}: {finding.text}")
+    for event in session.events.since(0)[0]:
+        face.event(event)
     session.events.listen(face.event)
-    if as_json:
-        for event in session.events.since(0)[0]:
-            face.event(event)
-    signals = _Signals(session)
-    ticker = asyncio.create_task(_tick(session, face))
+    ticker = asyncio.create_task(_tick(session, face))  # ended and awaited below
     try:
         session.start()
         if session.export_uri:
             face.say(f"Guests: {session.export_uri}")
         final = await session.wait()
-        if session.clients() and final.outcome in (Outcome.SWITCHED, Outcome.FINISHED):
+        if session.clients() and final.outcome is not Outcome.CANCELLED:
+            # Also when the mirror failed: that is no reason to take their disk away.
+            if final.outcome is Outcome.FAILED:
+                face.say(f"mirrorgui: the mirror failed: {final.error}")
             face.say(f"Guests use {session.drive.name}; serving them until they leave.")
-            await signals.guests_gone()
+            await signals.guests_gone(session)
     finally:
         ticker.cancel()
         await asyncio.gather(ticker, return_exceptions=True)
-        signals.close()
-        await session.close()
-    face.end()
-    return _verdict(session, final)
+        face.end()
+    return final
 
 
-def _verdict(session: MirrorSession, final: JobSnapshot) -> int:
-    """Say on stderr how it ended, and return the exit status."""
-    if final.outcome in (Outcome.SWITCHED, Outcome.FINISHED):
-        return EXIT_DONE
+def _verdict(session: MirrorSession, final: JobSnapshot, face: Face) -> int:
+    """Say how it ended and what the target is worth, and return the exit status."""
+    target = session.request.target
     if final.outcome is Outcome.CANCELLED:
         worth = "is not guaranteed to be complete" if final.ready else "is incomplete"
-        print(f"mirrorgui: cancelled; {session.request.target} {worth}", file=sys.stderr)
+        face.say(f"mirrorgui: cancelled; {target} {worth}")
         return EXIT_CANCELLED
-    for record in final.errors[-1:]:
-        where = f" at {record.offset} (+{record.length})" if record.length else ""
-        print(f"mirrorgui: {record.operation} failed{where}: {record.message}", file=sys.stderr)
-    reason = f"{final.error}. {session.request.target} is not usable."
-    print(f"mirrorgui: the mirror failed: {reason}", file=sys.stderr)
-    return EXIT_FAILED
+    if final.outcome is Outcome.FAILED:
+        for record in final.errors[-1:]:
+            where = f" at {record.offset} (+{record.length})" if record.length else ""
+            face.say(f"mirrorgui: {record.operation} failed{where}: {record.message}")
+        reason = (final.error or "").rstrip(".")
+        face.say(f"mirrorgui: the mirror failed: {reason}. {target} is not usable.")
+        return EXIT_FAILED
+    if session.target_loss:
+        face.say(f"mirrorgui: the mirror failed: {session.target_loss}. There is no usable copy.")
+        return EXIT_FAILED
+    how = "Completed" if final.outcome is Outcome.SWITCHED else "Finished without switching"
+    copied, zeroed = format_size(final.copied_bytes), format_size(final.zeroed_bytes)
+    face.say(f"{how}: {copied} copied, {zeroed} of zeroes.")
+    return EXIT_DONE
 
 
-async def _tick(session: MirrorSession, face: "_TextFace | _JsonFace") -> None:
+async def _tick(session: MirrorSession, face: Face) -> None:
     tracker = RateTracker()
+    loss = ""
     while True:
         snapshot = session.job.snapshot()
         face.progress(snapshot, tracker.add(snapshot))
         await asyncio.sleep(PROGRESS_S)
+        before, loss = loss, await session.look_after_target()
+        if loss and not before:
+            face.say(f"mirrorgui: warning: {loss}")
 
 
 class _Signals:
-    """SIGINT and SIGTERM end the job, softly where that is possible; SIGCONT resumes it."""
+    """SIGINT and SIGTERM end the job, softly where that is possible; SIGCONT resumes it.
 
-    def __init__(self, session: MirrorSession) -> None:
-        self._session = session
+    They are handled from before the images are opened until the job is over. systemd sends SIGCONT
+    right behind SIGTERM, so any of them may come in any state.
+    """
+
+    def __init__(self, face: Face) -> None:
+        self._face = face
         self._loop = asyncio.get_running_loop()
+        self._opening: asyncio.Task[object] | None = None
+        self._session: MirrorSession | None = None
         self._asked = False
         self._stop_serving = asyncio.Event()
-        self._handled: dict[int, Callable[[], None]] = {
-            signal.SIGINT: self._end,
-            signal.SIGTERM: self._end,
-            signal.SIGCONT: self._resume,
-            signal.SIGUSR1: self._complete,
-        }
-        for number, handler in self._handled.items():
-            self._loop.add_signal_handler(number, handler)
+        self._handled: list[int] = []
+        self._handle("SIGINT", self._end)
+        self._handle("SIGTERM", self._end)
+        self._handle("SIGCONT", self._resume)
+        self._handle("SIGUSR1", self._complete)
+
+    def _handle(self, name: str, handler: Callable[[], None]) -> None:
+        number = getattr(signal, name, None)  # not every platform has them all
+        with contextlib.suppress(NotImplementedError):  # nor handlers on the loop
+            if number is not None:
+                self._loop.add_signal_handler(number, handler)
+                self._handled.append(number)
 
     def close(self) -> None:
-        """Give the signals back."""
+        """From now on a late signal must not turn the exit status into another."""
         for number in self._handled:
             self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
-    async def guests_gone(self) -> None:
+    async def open(self, request: MirrorRequest) -> MirrorSession | None:
+        """Open a session; None when a signal came meanwhile, and everything is as it was.
+
+        Raises:
+            InvalidInput: refused; nothing was touched.
+        """
+        self._opening = asyncio.current_task()
+        try:
+            self._session = await MirrorSession.open(request)
+        except asyncio.CancelledError:
+            if not self._asked:
+                raise
+        finally:
+            self._opening = None
+        return self._session
+
+    async def guests_gone(self, session: MirrorSession) -> None:
         """Wait until no guest is connected any more, or somebody wants to stop."""
-        while self._session.clients() and not self._stop_serving.is_set():
+        while session.clients() and not self._stop_serving.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_serving.wait(), GUESTS_S)
 
-    def _complete(self) -> None:
-        try:
-            self._session.job.complete()
-        except MirrorGUIError as error:
-            print(f"mirrorgui: {error}", file=sys.stderr)
-
     def _end(self) -> None:
+        again, self._asked = self._asked, True
+        if self._session is None:
+            self._end_opening(again)
+            return
         job = self._session.job
         if job.status in OVER:
             self._stop_serving.set()
             return
-        soft = not self._asked and job.status is JobStatus.READY
-        self._asked = True
-        try:
-            job.cancel(force=not soft)
-        except MirrorGUIError as error:  # it is ending already
-            print(f"mirrorgui: {error}", file=sys.stderr)
+        soft = not again and job.status is JobStatus.READY
+        self._ask(lambda: job.cancel(force=not soft))
+
+    def _end_opening(self, again: bool) -> None:
+        if again:  # something hangs, a dead file server maybe
+            os._exit(EXIT_CANCELLED)
+        if self._opening is not None:
+            self._opening.cancel()
+
+    def _complete(self) -> None:
+        session = self._session
+        if session is not None:
+            self._ask(session.job.complete)
 
     def _resume(self) -> None:
-        if self._session.job.snapshot().paused_by_error:
-            self._session.job.resume()
+        session = self._session
+        if session is not None and session.job.snapshot().paused_by_error:
+            self._ask(session.job.resume)
 
-
-class _TextFace:
-    """Lines for people, on one line of a terminal or each on its own in a log."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._is_terminal = stream.isatty()
-        self._width = 0
-
-    def say(self, text: str) -> None:
-        """Tell something else."""
-        self._line(text)
-
-    def event(self, event: JobEvent) -> None:
-        """Tell what a person must know at once."""
-        if event.name == "BLOCK_JOB_READY":
-            self._line("In sync.")
-        elif event.name == "BLOCK_JOB_ERROR":
-            self._line(f"A {event.data['operation']} failed: {event.data['action']}.")
-
-    def progress(self, snapshot: JobSnapshot, rates: Rates) -> None:
-        """Show where the job is."""
-        if snapshot.status not in WORKING:
-            return
-        text = _progress_text(snapshot, rates)
-        if self._is_terminal:
-            self._stream.write("\r" + text.ljust(self._width))
-            self._width = len(text)
-            self._stream.flush()
-        else:
-            self._line(text)
-
-    def end(self) -> None:
-        """Leave the terminal's line."""
-        if self._width:
-            self._stream.write("\n")
-            self._width = 0
-
-    def _line(self, text: str) -> None:
-        self.end()
-        print(text, file=self._stream, flush=True)
-
-
-def _progress_text(snapshot: JobSnapshot, rates: Rates) -> str:
-    if snapshot.paused_by_error:
-        record = snapshot.errors[-1]
-        return (
-            f"Stopped: {record.operation} error at {record.offset}: {record.message}. "
-            "SIGCONT tries again."
-        )
-    word = _PHASES[snapshot.phase]
-    if snapshot.phase is Phase.SCANNING:
-        done, total = format_size(snapshot.scan_done), format_size(snapshot.scan_total)
-        return f"{word}: {done} of {total}"
-    text = (
-        f"{word}: {snapshot.fraction:.1%}, {format_size(snapshot.offset)} of "
-        f"{format_size(snapshot.length)}, {format_rate(rates.current)}"
-    )
-    if rates.state is EtaState.ETA and rates.eta_s is not None:
-        text += f", {rates.eta_s:.0f} s left"
-    elif rates.state is EtaState.WILL_NOT_FINISH:
-        text += ", will not finish: guests write faster than the mirror copies"
-    return text
-
-
-class _JsonFace:
-    """JSON lines for programs: QMP events, and PROGRESS each second."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def say(self, text: str) -> None:
-        """Tell a person: not on stdout, which is for programs."""
-        print(text, file=sys.stderr, flush=True)
-
-    def event(self, event: JobEvent) -> None:
-        """Print an event as QMP has it."""
-        self._print(event.as_qmp())
-
-    def progress(self, snapshot: JobSnapshot, rates: Rates) -> None:
-        """Print a PROGRESS line."""
-        now_ns = time.time_ns()
-        self._print(
-            {
-                "event": "PROGRESS",
-                "data": {
-                    "id": snapshot.job_id,
-                    "status": snapshot.status.value,
-                    "phase": snapshot.phase.value,
-                    "len": snapshot.length,
-                    "offset": snapshot.offset,
-                    "dirty": snapshot.dirty_bytes,
-                    "in-flight": snapshot.in_flight_bytes,
-                    "rate": round(rates.current),
-                    "eta": rates.eta_s,
-                },
-                "timestamp": {
-                    "seconds": now_ns // 1_000_000_000,
-                    "microseconds": now_ns // 1000 % 1_000_000,
-                },
-            }
-        )
-
-    def end(self) -> None:
-        """Nothing is left to print."""
-
-    def _print(self, message: dict[str, object]) -> None:
-        print(json.dumps(message), file=self._stream, flush=True)
+    def _ask(self, verb: Callable[[], None]) -> None:
+        try:
+            verb()
+        except MirrorGUIError as error:  # too early, or it is ending already
+            self._face.say(f"mirrorgui: {error}")
