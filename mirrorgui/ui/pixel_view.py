@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
-from PySide6.QtCore import QRectF, Qt
+from PySide6.QtCore import QEvent, QRectF, Qt
 from PySide6.QtGui import (
     QColor,
     QImage,
@@ -150,7 +150,13 @@ class PixelView(pg.GraphicsView):
         self.resized()
 
     def resized(self) -> None:
-        """Subclasses follow the widget's new size here."""
+        """Subclasses follow the widget's new size, or its screen's other resolution, here."""
+
+    def event(self, event: QEvent) -> bool:
+        handled = bool(super().event(event))
+        if event.type() == QEvent.Type.DevicePixelRatioChange:
+            self.resized()
+        return handled
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         event.ignore()

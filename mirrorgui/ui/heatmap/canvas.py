@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QBrush, QColor, QFont, QImage, QPainter, QPainterPath, QPen, QPixmap
+from PySide6.QtCore import QRectF, Qt
+from PySide6.QtGui import QBrush, QColor, QImage, QPainter, QPainterPath, QPen, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from mirrorgui.ui.heatmap import colors, marks
@@ -16,8 +16,8 @@ from mirrorgui.ui.heatmap.cells import CellCounts
 from mirrorgui.ui.heatmap.colors import Cells, MapPalette
 from mirrorgui.ui.heatmap.frame import MapFrame
 from mirrorgui.ui.heatmap.geometry import Area, CellOrder, Grid
-from mirrorgui.ui.heatmap.texts import short_place
-from mirrorgui.ui.heatmap.viewport import View, Viewport
+from mirrorgui.ui.heatmap.layers import CrossLayer, LabelLayer
+from mirrorgui.ui.heatmap.viewport import Viewport
 from mirrorgui.ui.pixel_view import CellsItem, PixelView
 
 HOLD_S = 0.25
@@ -57,8 +57,7 @@ class MapCanvas(PixelView):
         self._cross = QPixmap()
         self._hatch: QBrush | None = None
         self._hatched = False
-        self._labels = QPixmap()
-        self._labelled: tuple[View, MapPalette, Cells] | None = None
+        self._crosses, self._labels = CrossLayer(), LabelLayer()
         super().__init__(parent)
         self._image = CellsItem()
         self._image.setZValue(1)
@@ -101,7 +100,6 @@ class MapCanvas(PixelView):
         self._cross = marks.cross(grid.cell, ratio, self.palette_)
         large = grid.cell >= marks.HATCH_CELL
         self._hatch = marks.hatch_brush(ratio, self.palette_) if large else None
-        self._labelled = None
         self._image.setPos(grid.left, grid.top)
         self._image.setScale(grid.cell)
         self.frame.set_overview_scale(self.viewport_.fit_per_cell)
@@ -190,9 +188,21 @@ class MapCanvas(PixelView):
                 painter.fillRect(QRectF(grid.left, below - gap, area.width(), gap), ground)
 
     def _paint_crosses(self, painter: QPainter) -> None:
-        failed = self.failed_cells()
-        for x, y in self.viewport_.view.grid.corners(failed).tolist():
-            painter.drawPixmap(QPointF(x, y), self._cross)
+        grid = self.viewport_.view.grid
+        self._crosses.show(painter, self.area, grid, self.failed_cells(), self._cross)
+
+    def _paint_labels(self, painter: QPainter) -> None:
+        view = self.viewport_.view
+        if view.grid.cell >= marks.LABEL_CELL:
+            self._labels.show(
+                painter,
+                self.area,
+                view,
+                self.cells,
+                self.palette_,
+                self.frame.granularity,
+                self.font(),
+            )
 
     def _paint_frames(self, painter: QPainter) -> None:
         cell = self.viewport_.view.grid.cell
@@ -259,46 +269,6 @@ class MapCanvas(PixelView):
         painter.drawRect(around)
         painter.setPen(QPen(QColor(self.palette_.cursor), width))
         painter.drawRect(around)
-
-    def _paint_labels(self, painter: QPainter) -> None:
-        """Write offsets into large cells; as a picture, made anew only when cells change."""
-        view = self.viewport_.view
-        if view.grid.cell < marks.LABEL_CELL:
-            return
-        known = self._labelled
-        same = (
-            known is not None
-            and known[:2] == (view, self.palette_)
-            and np.array_equal(known[2], self.cells)
-        )
-        if not same:
-            self._labels = self._draw_labels(view)
-            self._labelled = (view, self.palette_, self.cells)
-        painter.drawPixmap(QPointF(0, 0), self._labels)
-
-    def _draw_labels(self, view: View) -> QPixmap:
-        ratio = self.area.ratio
-        picture = QPixmap(round(self.width() * ratio), round(self.height() * ratio))
-        picture.setDevicePixelRatio(ratio)
-        picture.fill(Qt.GlobalColor.transparent)
-        painter = QPainter(picture)
-        font = QFont(self.font())
-        font.setPixelSize(11)
-        painter.setFont(font)
-        grounds = [colors.to_name(rgb) for rgb in self._opaque_rgb()]
-        corners = view.grid.corners(np.arange(len(self.cells)))
-        for cell, (x, y) in enumerate(corners.tolist()):
-            painter.setPen(QColor(marks.readable_on(grounds[self.cells[cell]])))
-            offset = (view.first + cell * view.per_cell) * self.frame.granularity
-            inside = marks.body(x, y, view.grid.cell).adjusted(3, 3, -3, -3)
-            where = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom
-            painter.drawText(inside, where, short_place(offset))
-        painter.end()
-        return picture
-
-    def _opaque_rgb(self) -> list[tuple[int, int, int]]:
-        table = colors.opaque_table(self.palette_)[: colors.FAILED + 1, :3]
-        return [(red, green, blue) for red, green, blue in table.tolist()]
 
 
 def _outline(grid: Grid, low: int, high: int) -> QPainterPath:

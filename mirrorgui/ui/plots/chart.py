@@ -25,6 +25,7 @@ class Chart(QWidget):
         self.plot = plot
         self._rows: NDArray[np.void] | None = None
         self._menu: QMenu | None = None
+        self._plain = ""
         self._title = QLabel(title, self)
         self._title.setProperty("look", "section")
         self._values = QLabel(self)
@@ -48,8 +49,6 @@ class Chart(QWidget):
     def text(self) -> str:
         """The numbers as shown, without their colours."""
         return self._plain
-
-    _plain = ""
 
     def show_values(self, values: Sequence[Value], table: ThemeColors) -> None:
         """Write numbers beside the title."""
