@@ -54,7 +54,8 @@ class Links:
         self._users: dict[ClientConnection, int] = {first: 0}
         self._opener: threading.Thread | None = None
         self._lost_at: float | None = None
-        self._failure = "closed"
+        self._failure = ""
+        """Why the last attempt to open a connection was given up; empty when it succeeded."""
         self._outcomes = 0
         self._epoch = 0
         self._closed = False
@@ -94,8 +95,8 @@ class Links:
         """
         with self._changed:
             self._epoch += 1
-            for connection in self._users:
-                if connection.in_flight:
+            for connection, users in self._users.items():
+                if users:
                     connection.abort()
             self._changed.notify_all()
 
@@ -129,7 +130,7 @@ class Links:
                     raise LinkDownError("the node is closed")
                 self._lost_at = self._lost_at or time.monotonic()
                 self._await_outcome(epoch)
-                if not self._alive() and self._epoch == epoch:
+                if self._failure and not self._alive() and self._epoch == epoch:
                     raise LinkDownError(self._failure)
 
     def _await_outcome(self, epoch: int) -> None:
@@ -165,24 +166,29 @@ class Links:
             self._opener.start()
 
     def _open(self) -> None:
-        self._failure = "the connection could not be opened"
+        failure: str | None = None
         pause_s = _FIRST_PAUSE_S
         try:
-            while not self._try_to_open(pause_s):
+            while (failure := self._try_to_open(pause_s)) is None:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         finally:
             # Also after a defect: whoever waits for the outcome must not wait forever.
             with self._changed:
+                self._failure = "no connection could be opened" if failure is None else failure
                 self._opener = None
                 self._outcomes += 1
                 self._changed.notify_all()
 
-    def _try_to_open(self, pause_s: float) -> bool:
-        """Open a connection, or wait until it is time for the next attempt."""
+    def _try_to_open(self, pause_s: float) -> str | None:
+        """Open a connection, or wait until it is time for the next attempt.
+
+        Returns:
+            An empty text when it is open, the reason to give up, or None for another attempt.
+        """
         try:
             connection = self._connect()
         except InvalidInput as error:
-            return self._is_enough(error.reason, pause_s)
+            return error.reason if self._is_enough(pause_s) else None
         with self._changed:
             if self._closed:
                 connection.close()
@@ -190,9 +196,9 @@ class Links:
                 self._users[connection] = 0
             self._lost_at = None
             self._wanted = self._limit
-        return True
+        return ""
 
-    def _is_enough(self, reason: str, pause_s: float) -> bool:
+    def _is_enough(self, pause_s: float) -> bool:
         """After a failed attempt: wait for the next one, or say that there is none."""
         with self._changed:
             if self._alive():
@@ -205,5 +211,4 @@ class Links:
                     lambda: self._closed or self._epoch != epoch, pause_s
                 ):
                     return False
-            self._failure = reason
             return True

@@ -238,9 +238,15 @@ class NbdServer:
         return self._address
 
     def uri(self, export: str = "") -> str:
-        """Return the URI that clients open an export with."""
+        """Return the URI that clients open an export with, their own certificates apart."""
         return format_uri(
-            replace(self._address, export=export, tls=self._tls_mode is TlsMode.REQUIRED)
+            NbdAddress(
+                socket_path=self._address.socket_path,
+                host=self._address.host,
+                port=self._address.port,
+                export=export,
+                tls=self._tls_mode is TlsMode.REQUIRED,
+            )
         )
 
     def connections(self) -> tuple[ConnectionStatistics, ...]:

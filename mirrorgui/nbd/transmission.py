@@ -33,9 +33,7 @@ from mirrorgui.units import KiB, MiB
 _RECEIVE = 256 * KiB  # two batches of 32 requests of 4 KiB with their payloads
 _REPLY = 512 * KiB  # a few large reads, or a batch of many small ones
 _LARGE = 32 * KiB  # an incomplete payload from here on is received straight into its own buffer
-_PIECE = (
-    256 * KiB
-)  # of a read that does not fit into the reply buffer: still in the cache when sent
+_PIECE = 256 * KiB  # of a read too long for the reply buffer: still in the cache when it is sent
 
 _KEPT_PAYLOAD = 4 * MiB  # a buffer for larger payloads is not kept between requests
 
@@ -47,7 +45,7 @@ _MEMORY = 64
 
 # Enum members are looked up through two dictionaries; these are in every request's way.
 _READ, _WRITE, _DISC = int(Command.READ), int(Command.WRITE), int(Command.DISC)
-_READ_IGNORED = ~int(CommandFlag.FUA | CommandFlag.DF)
+_READ_BAD_FLAGS = ~int(CommandFlag.FUA | CommandFlag.DF)
 _DONE = int(ChunkFlag.DONE)
 _OFFSET_DATA = int(ChunkType.OFFSET_DATA)
 _HEADER = REQUEST.size
@@ -187,7 +185,7 @@ class Transmission:
     def _read(self, flags: int, cookie: int, offset: int, length: int, last: bool) -> None:
         counters = self._counters
         counters.reads += 1
-        if flags & _READ_IGNORED or offset + length > self._size or not 0 < length <= MAX_PAYLOAD:
+        if flags & _READ_BAD_FLAGS or offset + length > self._size or not 0 < length <= MAX_PAYLOAD:
             self._perform(Job(flags, _READ, cookie, offset, length))
             return
         counters.bytes_read += length

@@ -16,7 +16,7 @@ from mirrorgui.nbd.constants import Command, Option, Reply
 from mirrorgui.nbd.export import Export
 from mirrorgui.nbd.negotiation import TlsMode
 from mirrorgui.nbd.server import NbdServer
-from mirrorgui.nbd.uri import NbdAddress
+from mirrorgui.nbd.uri import NbdAddress, parse_uri
 from mirrorgui.units import MiB
 from tests.nbd.support import (
     PATIENCE_S,
@@ -35,6 +35,7 @@ def test_tcp_takes_a_free_port_and_tells_it():
     with serving(1 * MiB, address=LOOPBACK) as server:
         assert server.address.port > 0
         assert server.uri("disk") == f"nbd://127.0.0.1:{server.address.port}/disk"
+        assert parse_uri(server.uri("a b")).export == "a b"
         with RawClient(server) as client:
             assert client.go()[-1][0] == Reply.ACK
             assert client.read(0, 16) == bytes(16)
