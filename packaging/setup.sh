@@ -75,6 +75,42 @@ need_packages() { get_packages "$@" || die "install the packages, then try again
 
 want_packages() { get_packages "$@" || say "going on without them"; }
 
+# --- A kernel for the tests' virtual machine -------------------------------------------------------
+
+# Puts the distribution's smallest kernel and its modules for a virtual disk into .vm-kernel.
+# Nothing is installed, so this needs no rights.
+need_kernel() {
+    [ ! -s .vm-kernel/vmlinuz ] || return 0
+    on_debian || die "put a kernel with virtio_blk and ext4 at .vm-kernel/vmlinuz"
+    have_fresh_package_lists || [ "$(id -u)" -ne 0 ] || refresh_package_lists
+    unpack_kernel && return
+    # Lists that are a few days old name versions that the archive no longer has.
+    [ "$(id -u)" -ne 0 ] || refresh_package_lists
+    unpack_kernel || die "no kernel for the tests' virtual machine"
+}
+
+unpack_kernel() {
+    local name package scratch status=1
+    for name in linux-image-cloud-amd64 linux-image-virtual; do
+        package=$(apt-cache depends "$name" 2>/dev/null |
+            sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+        [ -z "$package" ] || break
+    done
+    [ -n "$package" ] || return
+    say "unpacking $package into .vm-kernel"
+    scratch=$(mktemp -d) || return
+    if (cd "$scratch" && apt-get -qq download "$package") 2>"$scratch/log" &&
+        dpkg -x "$scratch"/*.deb "$scratch/kernel"; then
+        mkdir -p .vm-kernel
+        find "$scratch/kernel" -name 'virtio*.ko*' -exec cp {} .vm-kernel/ \;
+        cp "$scratch"/kernel/boot/vmlinuz-* .vm-kernel/vmlinuz && status=0
+    else
+        cat "$scratch/log" >&2
+    fi
+    rm -rf "$scratch"
+    return "$status"
+}
+
 # --- Python --------------------------------------------------------------------------------------
 
 python_fits() {
