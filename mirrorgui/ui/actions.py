@@ -43,7 +43,9 @@ class Actions(QObject):
         action = QAction(label, self)
         if icon:
             icons_of().give(action, icon, color)
-        if key is not None:
+        if isinstance(key, QKeySequence.StandardKey):
+            action.setShortcuts(key)
+        elif key is not None:
             action.setShortcut(QKeySequence(key))
         action.setToolTip(_with_key(tip or label, action))
         return action
@@ -103,9 +105,9 @@ class Actions(QObject):
                 None,
                 tr("Client writes wait for the target; guaranteed to converge"),
             ),
-            (Act.POLICY, tr("Error &policies..."), "settings", None, ""),
-            (Act.REMOVE, tr("Remove from &list"), "", "Delete", tr("Files are not touched")),
-            (Act.RETRY, tr("&Try again..."), "retry", None, tr("Fill the New mirror dialog in")),
+            (Act.POLICY, tr("&Error policies..."), "settings", None, ""),
+            (Act.REMOVE, tr("Re&move from list"), "", "Delete", tr("Files are not touched")),
+            (Act.RETRY, tr("Try &again..."), "retry", None, tr("Fill the New mirror dialog in")),
         ):
             made[act] = self._make(label, icon, key, tip)
             self._tips[act] = tip or label.replace("&", "")

@@ -18,7 +18,7 @@ os.environ.setdefault("QT_API", "pyside6")
 os.environ.setdefault("PYQTGRAPH_QT_LIB", "PySide6")
 
 import qasync
-from PySide6.QtCore import QCoreApplication, QObject, QSocketNotifier, Signal
+from PySide6.QtCore import QCoreApplication, QObject, QSettings, QSocketNotifier, Signal
 from PySide6.QtWidgets import QApplication
 
 import mirrorgui
@@ -77,7 +77,9 @@ async def _main(app: QApplication, options: WindowOptions) -> int:
         if not done.done():
             done.set_result(status)
 
-    window = make_window(app, Engine(), Settings(), queue, quit_now)
+    # Nobody watches a run for pictures: it neither uses nor changes what a person has set.
+    own = QSettings() if options.demo_picture is None else QSettings("", QSettings.Format.IniFormat)
+    window = make_window(app, Engine(), Settings(own), queue, quit_now)
     guard = ErrorGuard(window.show_notice, window)
     guard.install(loop)
     signals = Signals(window)

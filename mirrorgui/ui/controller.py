@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from mirrorgui.block.info import ImageInfo
 from mirrorgui.errors import InvalidInput, MirrorGUIError, StateError
 from mirrorgui.mirror.bitmap import MapWords
 from mirrorgui.mirror.events import JobEvent
@@ -24,9 +25,11 @@ from mirrorgui.mirror.rates import RateTracker
 from mirrorgui.mirror.snapshot import JobSnapshot
 from mirrorgui.mirror.states import OVER, JobStatus
 from mirrorgui.ui.backend import Backend, Session
+from mirrorgui.ui.form_texts import info_line
 from mirrorgui.ui.frame import Ends, Frame
+from mirrorgui.ui.i18n import tr
 from mirrorgui.ui.models.log import LogQueue, line_of_event
-from mirrorgui.ui.names import Names
+from mirrorgui.ui.names import Names, short_name
 from mirrorgui.ui.notices import Notice, refused
 from mirrorgui.ui.tasks import TaskSet
 
@@ -64,7 +67,7 @@ class _Mirror:
 
 
 class Controller(QObject):
-    """Sends verbs to mirrors and frames to panels.
+    """Sends verbs to mirrors and frames to panels. Made while the loop runs.
 
     Signals:
         frame_ready: a ``Frame``: of the selected mirror often, of the others once a second.
@@ -89,7 +92,9 @@ class Controller(QObject):
         self._mirrors: dict[int, _Mirror] = {}
         self._selected: int | None = None
         self._keys = itertools.count()
-        self._tasks = TaskSet()
+        self.loop = asyncio.get_running_loop()
+        self._tasks = TaskSet(self.loop)
+        self._starts = TaskSet(self.loop, awaited=True)
         self._frame_timer = self._make_timer(FRAME_MS, self._look_at_selected)
         self._slow_timer = self._make_timer(SLOW_MS, self._look_at_all)
         self._soon = self._make_timer(0, self._look_at_all)
@@ -210,6 +215,10 @@ class Controller(QObject):
             InvalidInput: refused; nothing was touched.
             BlockIOError: an image could not be read or written while it was opened.
         """
+        # Its own task: a caller that is cancelled must not leave two images open behind it.
+        return await asyncio.shield(self._starts.spawn(self._start(request, demonstration)))
+
+    async def _start(self, request: "MirrorRequest", demonstration: "Demonstration | None") -> int:
         session = await self.backend.open(request)
         ends = await self._describe(request, session)
         job = session.job
@@ -361,8 +370,12 @@ class Controller(QObject):
         """Cancel what works, release everything, wait for it."""
         for timer in (self._frame_timer, self._slow_timer, self._soon):
             timer.stop()
-        for mirror in tuple(self._mirrors.values()):
-            await self._close(mirror)
+        await self._starts.wait_all()
+        closing = [self._close(mirror) for mirror in self._mirrors.values()]
+        # One that cannot be closed must not keep the others open.
+        for outcome in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                logger.error("a mirror could not be closed in order", exc_info=outcome)
         await self._tasks.cancel_all()
         for timer in (self._frame_timer, self._slow_timer, self._soon):
             timer.stop()
@@ -443,15 +456,20 @@ def free_space(specification: str) -> int | None:
 
 def describe(backend: Backend, request: "MirrorRequest", *, created: bool) -> Ends:
     """Say what both images are, in a few words each; blocking. Empty where it cannot be told."""
-    from mirrorgui.ui.form_texts import info_line
+    source = _info(backend, request.source, request.source_format)
+    target = _info(backend, request.target, request.target_format)
+    target_line = info_line(target) if target is not None else ""
+    if created:
+        target_line = tr("{line}, new file", line=target_line) if target_line else tr("new file")
+    return Ends(
+        info_line(source) if source is not None else "",
+        target_line,
+        short_name(source.backing_filename) if source and source.backing_filename else "",
+    )
 
-    lines = []
-    for specification, image_format in (
-        (request.source, request.source_format),
-        (request.target, request.target_format),
-    ):
-        try:
-            lines.append(info_line(backend.info(specification, image_format)))
-        except MirrorGUIError:
-            lines.append("")
-    return Ends(lines[0], lines[1] if not created else f"{lines[1]}, new file".removeprefix(", "))
+
+def _info(backend: Backend, specification: str, image_format: str | None) -> ImageInfo | None:
+    try:
+        return backend.info(specification, image_format)
+    except MirrorGUIError:
+        return None

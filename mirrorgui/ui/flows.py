@@ -50,7 +50,7 @@ class Flows(QObject):
         self._controller = controller
         self._settings = settings
         self._asking = False
-        self.tasks = TaskSet()
+        self.tasks = TaskSet(controller.loop)
         self.new_dialog: NewMirrorDialog | None = None
 
     # New mirrors.
@@ -65,7 +65,7 @@ class Flows(QObject):
 
     def _new_dialog(self) -> NewMirrorDialog:
         if self.new_dialog is None:
-            dialog = NewMirrorDialog(self._controller, self._settings, self._window)
+            dialog = NewMirrorDialog(self._controller, self._settings, self.tasks, self._window)
             dialog.finished.connect(self._new_closed)
             self.new_dialog = dialog
             dialog.open()
@@ -246,9 +246,10 @@ class Flows(QObject):
 
     async def shutdown(self) -> None:
         """Close what is open."""
+        # Tasks first: they let go of their dialogs.
+        await self.tasks.cancel_all()
         for dialog in self._window.findChildren(QDialog):
             dialog.reject()
-        await self.tasks.cancel_all()
 
     # Helpers.
 

@@ -25,7 +25,8 @@ class Menus:
         self._fill_view(window)
         help_menu = self._bar.addMenu(tr("&Help"))
         help_menu.addActions([actions.keys, actions.about])
-        for hidden in (actions.next_pane, actions.previous_pane):
+        # Keys only: what they do is in other menus, or moves the focus that a menu would take.
+        for hidden in (actions.next_pane, actions.previous_pane, actions.do[Act.SPEED]):
             window.addAction(hidden)
 
     def _fill_file(self) -> None:
@@ -40,7 +41,7 @@ class Menus:
         do = self._actions.do
         menu = self._bar.addMenu(tr("&Job"))
         menu.setToolTipsVisible(True)
-        menu.addActions([do[Act.PAUSE], do[Act.RESUME], do[Act.SPEED]])
+        menu.addActions([do[Act.PAUSE], do[Act.RESUME]])
         menu.addMenu(speed_menu)
         menu.addSeparator()
         menu.addActions([do[Act.COMPLETE], do[Act.FINISH]])

@@ -55,7 +55,9 @@ class _Label(QLabel):
         self.setTextFormat(Qt.TextFormat.PlainText)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        if event.button() is Qt.MouseButton.LeftButton and self.rect().contains(event.pos()):
+        if event.button() is Qt.MouseButton.LeftButton and self.rect().contains(
+            event.position().toPoint()
+        ):
             self._box.click()
         super().mouseReleaseEvent(event)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QDialog
+from PySide6.QtWidgets import QDialog
 
 from mirrorgui.mirror.options import MirrorOptions
 from mirrorgui.session import MirrorRequest
@@ -48,9 +48,10 @@ class Driver:
         async def turn():
             for _ in range(turns):
                 await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
+        # Qt's own events, too: outside of the loop no coroutine could be run by them.
         self.run(turn())
-        QApplication.processEvents()
 
     def until(self, reached, what=""):
         """Let the loop run until something is so."""
@@ -76,7 +77,7 @@ class Driver:
         """Put the job into a state, and the window with it."""
         self.job.show(now)
         self.controller.look_now()
-        QApplication.processEvents()
+        self.settle()
 
     def trigger(self, act: Act):
         self.window.act.do[act].trigger()
@@ -116,5 +117,5 @@ class Driver:
         return label.text().replace("&", "")
 
     def picture(self, path: Path):
-        QApplication.processEvents()
+        self.settle()
         self.window.grab().save(str(path))

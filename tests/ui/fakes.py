@@ -139,9 +139,11 @@ class FakeJob:
             sync=options.sync,
         )
         self._words: MapWords | None = None
+        self.began = time.monotonic_ns()
 
     def snapshot(self):
-        return replace(self.now, time_ns=time.monotonic_ns())
+        started = self.began if self.now.started_ns else 0
+        return replace(self.now, time_ns=time.monotonic_ns(), started_ns=started)
 
     def copy_map_into(self, words):
         if self._words is not None:

@@ -3,9 +3,6 @@
 import platform
 from importlib import metadata
 
-import numpy as np
-import pyqtgraph
-import qasync
 from PySide6.QtCore import Qt, qVersion
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import (
@@ -24,6 +21,13 @@ from mirrorgui.ui.i18n import tr
 from mirrorgui.ui.style import set_look
 
 _LICENCE = "LGPL-2.1-or-later"
+_LIBRARIES = (
+    ("PySide6-Essentials", "LGPL-3.0"),
+    ("pyqtgraph", "MIT"),
+    ("qasync", "BSD-2-Clause"),
+    ("numpy", "BSD-3-Clause"),
+    ("bitarray", "PSF-2.0"),
+)
 
 
 def versions() -> tuple[tuple[str, str, str], ...]:
@@ -32,11 +36,15 @@ def versions() -> tuple[tuple[str, str, str], ...]:
         ("MirrorGUI", mirrorgui.__version__, _LICENCE),
         ("Python", platform.python_version(), "PSF-2.0"),
         ("Qt", qVersion(), "LGPL-3.0"),
-        ("PySide6", metadata.version("PySide6-Essentials"), "LGPL-3.0"),
-        ("pyqtgraph", str(pyqtgraph.__version__), "MIT"),
-        ("qasync", str(qasync.__version__), "BSD-2-Clause"),
-        ("NumPy", np.__version__, "BSD-3-Clause"),
+        *((name, _version(name), licence) for name, licence in _LIBRARIES),
     )
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # frozen into one folder, without its metadata
+        return ""
 
 
 class _TextDialog(QDialog):

@@ -90,7 +90,7 @@ def save_picture(parent: QWidget, picture: QImage, name: str) -> QFileDialog:
 
     def write(path: Path) -> None:
         target = path if path.suffix else path.with_suffix(".png")
-        if not picture.save(str(target), b"PNG"):
+        if not picture.save(str(target)):
             raise OSError(errno.EIO, tr("the picture could not be written"))
 
     return save_text(parent, tr("Save picture"), name, tr("Pictures (*.png)"), write)

@@ -60,14 +60,18 @@ class NewMirrorDialog(QDialog):
     """Fills a request in and starts it through the controller."""
 
     def __init__(
-        self, controller: Controller, settings: Settings, parent: QWidget | None = None
+        self,
+        controller: Controller,
+        settings: Settings,
+        tasks: TaskSet,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle(tr("New mirror"))
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._controller = controller
         self._settings = settings
-        self.tasks = TaskSet()
+        self.tasks = tasks
         self.look = Look()
         self.verdict = Verdict(can_start=False)
         self._looks = 0
@@ -134,7 +138,7 @@ class NewMirrorDialog(QDialog):
         room = self.screen().availableSize()
         wanted = page.sizeHint()
         width = max(wanted.width() + 24, self.fontMetrics().averageCharWidth() * 172)
-        height = wanted.height() + self.fontMetrics().height() * 15
+        height = wanted.height() + self.fontMetrics().height() * 11
         self.resize(min(width, room.width() - 40), min(height, room.height() - 60))
 
     def _connect(self) -> None:
@@ -217,6 +221,8 @@ class NewMirrorDialog(QDialog):
     def _look(self) -> None:
         self._timer.stop()
         self._looks += 1
+        self._up_to_date = False
+        self._judge()
         self.tasks.spawn(self._look_now(self._looks, self.values()))
 
     async def _look_now(self, number: int, values: FormValues) -> None:
@@ -253,7 +259,7 @@ class NewMirrorDialog(QDialog):
         self._show_start(verdict, reason)
 
     def _show_start(self, verdict: Verdict, reason: str) -> None:
-        text = tr("&Erase and start") if verdict.destructive else tr("&Start mirroring")
+        text = tr("Erase and &start") if verdict.destructive else tr("&Start mirroring")
         if self.start.text() != text:
             self.start.setText(text)
         set_look(self.start, "danger" if verdict.destructive else "primary")
@@ -262,6 +268,7 @@ class NewMirrorDialog(QDialog):
         self.start.setAutoDefault(not verdict.destructive)
         can_start = verdict.can_start and self._up_to_date and not self._starting
         self.start.setEnabled(can_start)
+        self.cancel.setEnabled(not self._starting)
         self.start.setToolTip("" if can_start else reason)
         self.start.setAccessibleDescription("" if can_start else reason)
 
@@ -364,6 +371,11 @@ class NewMirrorDialog(QDialog):
         narrow = self.width() < self.fontMetrics().averageCharWidth() * 110
         direction = QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight
         self._columns.setDirection(direction)
+
+    def reject(self) -> None:
+        # What is being opened is opened in a moment, and then there is a mirror to cancel.
+        if not self._starting:
+            super().reject()
 
     def done(self, result: int) -> None:
         self._timer.stop()

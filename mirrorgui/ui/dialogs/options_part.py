@@ -60,8 +60,8 @@ class SyncPart(QGroupBox):
         super().__init__(tr("What to copy"), parent)
         self.buttons = {
             SyncMode.FULL: QRadioButton(tr("F&ull"), self),
-            SyncMode.TOP: QRadioButton(tr("&Top"), self),
-            SyncMode.NONE: QRadioButton(tr("Non&e"), self),
+            SyncMode.TOP: QRadioButton(tr("To&p"), self),
+            SyncMode.NONE: QRadioButton(tr("N&one"), self),
         }
         self._texts = {
             SyncMode.FULL: _caption(
@@ -75,6 +75,7 @@ class SyncPart(QGroupBox):
         }
         self._group = QButtonGroup(self)
         column = QVBoxLayout(self)
+        column.setContentsMargins(14, 4, 14, 12)
         column.setSpacing(2)
         for mode, button in self.buttons.items():
             self._group.addButton(button)
@@ -150,8 +151,9 @@ class PacePart(QGroupBox):
 
     def _lay_out(self) -> None:
         form = QFormLayout(self)
+        form.setContentsMargins(14, 4, 14, 12)
         form.setVerticalSpacing(9)
-        form.addRow(tr("&Speed limit"), self.speed)
+        form.addRow(tr("Speed &limit"), self.speed)
         form.addRow(tr("&Copy mode"), self.copy_mode_row)
         form.addRow(tr("&Granularity"), self.granularity_row)
         form.addRow(tr("Buff&er"), self.buf_size_row)
@@ -215,9 +217,10 @@ class PolicyPart(QGroupBox):
             self.when_ready.addItem(label, choice)
         self.when_ready_row = Explained(self.when_ready, self)
         form = QFormLayout(self)
+        form.setContentsMargins(14, 4, 14, 12)
         form.setVerticalSpacing(9)
         form.addRow(tr("If re&ading fails"), self.reading)
-        form.addRow(tr("If writin&g fails"), self.writing)
+        form.addRow(tr("If writing &fails"), self.writing)
         form.addRow(tr("When in s&ync"), self.when_ready_row)
         self.reading.policy_edited.connect(self.edited)
         self.writing.policy_edited.connect(self.edited)

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from mirrorgui.mirror.states import OVER
 from mirrorgui.ui.assets import icons_of
 from mirrorgui.ui.availability import Act, availability
 from mirrorgui.ui.dialogs.files import save_text
@@ -230,6 +231,6 @@ class ErrorsPanel(QWidget):
         unsolved = any(not each.solved for each in self.model.records)
         if not unsolved:
             return tr("Nothing is left to try again")
-        if self._frame is not None and self._frame.shown.bar.value == "share":
-            return tr("Skipped places are tried again by themselves")
-        return tr("This mirror has ended")
+        if self._frame is not None and self._frame.snapshot.status in OVER:
+            return tr("This mirror has ended")
+        return tr("Skipped places are tried again by themselves")
