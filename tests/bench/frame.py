@@ -42,11 +42,13 @@ class Times:
     """Durations of one step of many frames, in milliseconds."""
 
     values: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
     def measure(self, work: Callable[[], object]) -> None:
-        begin = time.perf_counter()
+        begin, begin_processor = time.perf_counter(), time.thread_time()
         work()
         self.values.append((time.perf_counter() - begin) * 1000)
+        self.processor.append((time.thread_time() - begin_processor) * 1000)
 
     @property
     def middle(self) -> float:
@@ -55,6 +57,12 @@ class Times:
     @property
     def longest(self) -> float:
         return max(self.values[WARM_UP:])
+
+    @property
+    def own(self) -> str:
+        """Processor time: what is left when others use the machine as well."""
+        values = self.processor[WARM_UP:]
+        return f"{statistics.median(values):5.1f} {max(values):6.1f}"
 
     def __str__(self) -> str:
         return f"{self.middle:5.1f} {self.longest:6.1f}"
@@ -166,14 +174,17 @@ CASES: dict[str, Callable[[MapPanel], None]] = {
 def run_map() -> None:
     """Print the table of part one."""
     print(f"map, {CHUNKS:,} chunks, {FRAMES} frames, ms (median, longest)")
-    print(f"{'window':>11} {'view':<16} {'cells':>7}  {'count':^12}  {'paint':^12}  {'frame':^12}")
+    print(
+        f"{'window':>11} {'view':<16} {'cells':>7}  {'count':^12}  {'paint':^12}"
+        f"  {'frame':^12}  {'processor':^12}"
+    )
     for size in WINDOWS:
         for name, prepare in CASES.items():
             found = measure_map(size, prepare)
             window = f"{size[0]}x{size[1]}"
             print(
                 f"{window:>11} {name:<16} {found.cells:>7}"
-                f"  {found.count}  {found.draw}  {found.whole}"
+                f"  {found.count}  {found.draw}  {found.whole}  {found.whole.own}"
             )
 
 

@@ -21,6 +21,8 @@ TILED = 8
 
 HATCH_STEP = 6
 """Distance of hatch lines, device-independent pixels."""
+HATCH_TILED = 16
+"""Lines in a tile: Qt copies a tile's rows, and short ones cost more to begin than to copy."""
 
 
 def gap_of(cell: float) -> float:
@@ -98,14 +100,15 @@ def cross(cell: float, ratio: float, palette: MapPalette) -> QPixmap:
 
 def hatch_brush(ratio: float, palette: MapPalette) -> QBrush:
     """Return the ground of what is not allocated: quiet, with diagonal lines."""
-    made = _blank(HATCH_STEP, ratio)
+    side = float(HATCH_STEP * HATCH_TILED)
+    made = _blank(side, ratio)
     made.fill(QColor(palette.not_allocated))
     painter = QPainter(made)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.setPen(QPen(QColor(palette.hatch), 1.2))
-    step = float(HATCH_STEP)
-    for shift in (-step, 0.0, step):
-        painter.drawLine(QPointF(shift - 1, step + 1), QPointF(shift + step + 1, -1))
+    for number in range(-HATCH_TILED, HATCH_TILED + 1):
+        shift = number * float(HATCH_STEP)
+        painter.drawLine(QPointF(shift - 1, side + 1), QPointF(shift + side + 1, -1))
     painter.end()
     return QBrush(made)
 
