@@ -66,7 +66,7 @@ def lagging_text(rates: Rates) -> str:
 
 
 def rate_line(rates: Rates) -> str:
-    """Write ``51.8 MiB/s (avg 47.2 MiB/s, peak 96.0 MiB/s)``, and the limit when it is the brake."""
+    """Write ``51.8 MiB/s (avg 47.2 MiB/s, peak 96.0 MiB/s)``; the limit too if it is the brake."""
     if rates.state is EtaState.NOT_STARTED:
         return "-"
     text = tr(
