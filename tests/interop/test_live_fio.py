@@ -1,7 +1,7 @@
 """fio verifies what it writes, through mirrors that end under it at random moments.
 
-Every block of fio's regions is written once while the mirror works, in random order, over an older
-version that would be recognised as such. ``MIRRORGUI_SOAK=1`` plays 20 rounds of each kind.
+Every block of fio's regions is written once while the mirror works, in random order, over bytes
+that fio would not take for its own. ``MIRRORGUI_SOAK=1`` plays 20 rounds of each kind.
 """
 
 import os
@@ -26,18 +26,13 @@ from tests.interop.live import (
 pytestmark = [pytest.mark.interop, pytest.mark.soak]
 
 ROUNDS = range(20 if SOAK else 1)
-OLD, NEW = 1, 2
-"""Seeds of fio's runs before the mirror and during it."""
-
 LONGEST_PAUSE_S = 1.0
 """A guest's request at the switch. A tenth of a second is usual; the machine may be busy."""
 
 
 @pytest.fixture
 def images(folder: Path) -> tuple[Path, Path]:
-    """A source that fio has written its regions of, and an empty target."""
     source, target = make_image(folder / "source", SIZE), folder / "target"
-    run_fio(f"filename={source}", folder, OLD)
     target.touch()
     os.truncate(target, SIZE)
     return source, target
@@ -64,7 +59,7 @@ def test_a_mirror_completes_under_a_verifying_guest(folder, images, mode, number
     with MirrorCommand(source, target, folder / "guests.sock", *more) as mirror:
         mirror.wait_event("PROGRESS")  # serves guests
         time.sleep(moments.uniform(0, 0.2))
-        with Fio(f"uri={mirror.uri}", folder, NEW, slow=True) as fio:
+        with Fio(f"uri={mirror.uri}", folder, number, slow=True) as fio:
             mirror.wait_event("BLOCK_JOB_READY")
             time.sleep(moments.uniform(0.3, 1.8))
             told_s = time.time()
@@ -76,7 +71,7 @@ def test_a_mirror_completes_under_a_verifying_guest(folder, images, mode, number
             tell_pause(fio.slowest_s(told_s, ended_s + 1.0))
         assert mirror.exit_status() == 0
     assert source.stat().st_mtime_ns == left_as_it_is
-    run_fio(f"filename={target}", folder, NEW, verify_only=True)
+    run_fio(f"filename={target}", folder, number, verify_only=True)
     check_untouched(target)
 
 
@@ -86,7 +81,7 @@ def test_the_mode_changes_under_a_verifying_guest(folder, images, number):
     moments = random.Random(100 + number)
     with LiveMirror(source, target, folder / "guests.sock") as mirror:
         mirror.start()
-        with Fio(f"uri={mirror.uri}", folder, NEW, slow=True) as fio:
+        with Fio(f"uri={mirror.uri}", folder, number, slow=True) as fio:
             time.sleep(moments.uniform(0.0, 1.0))
             mirror.do(lambda session: session.job.change(CopyMode.WRITE_BLOCKING))
             mirror.wait_ready()
@@ -98,7 +93,7 @@ def test_the_mode_changes_under_a_verifying_guest(folder, images, number):
             ended_s = time.time()
             fio.finish()
             tell_pause(fio.slowest_s(told_s, ended_s + 1.0))
-    run_fio(f"filename={target}", folder, NEW, verify_only=True)
+    run_fio(f"filename={target}", folder, number, verify_only=True)
     check_untouched(target)
 
 
@@ -110,7 +105,7 @@ def test_a_soft_cancel_leaves_a_copy_and_the_guest_on_the_source(folder, images,
     moments = random.Random(200 + number)
     with LiveMirror(source, target, folder / "guests.sock", copy_mode=mode) as mirror:
         mirror.start()
-        with Fio(f"uri={mirror.uri}", folder, NEW, slow=True) as fio:
+        with Fio(f"uri={mirror.uri}", folder, number, slow=True) as fio:
             mirror.wait_ready()
             time.sleep(moments.uniform(0.2, 1.5))
             fio.stop()
@@ -122,7 +117,7 @@ def test_a_soft_cancel_leaves_a_copy_and_the_guest_on_the_source(folder, images,
             fio.go_on()
             fio.finish()
     assert target.stat().st_mtime_ns == copied
-    run_fio(f"filename={source}", folder, NEW, verify_only=True)
+    run_fio(f"filename={source}", folder, number, verify_only=True)
     check_untouched(source)
     check_untouched(target)
 
