@@ -63,6 +63,7 @@ class _Mirror:
     demonstration: "Demonstration | None" = None
     delete_incomplete: bool = False
     closed: bool = False
+    looking_after: bool = False
     forget_events: Callable[[], None] | None = None
 
 
@@ -96,7 +97,7 @@ class Controller(QObject):
         self._tasks = TaskSet(self.loop)
         self._starts = TaskSet(self.loop, awaited=True)
         self._frame_timer = self._make_timer(FRAME_MS, self._look_at_selected)
-        self._slow_timer = self._make_timer(SLOW_MS, self._look_at_all)
+        self._slow_timer = self._make_timer(SLOW_MS, self._look_slowly)
         self._soon = self._make_timer(0, self._look_at_all)
         self._soon.setSingleShot(True)
         self._watched = False
@@ -160,6 +161,20 @@ class Controller(QObject):
         if mirror is not None and not mirror.closed:
             self._look(mirror)
 
+    def _look_slowly(self) -> None:
+        self._look_at_all()
+        for mirror in self._mirrors.values():
+            if not mirror.closed and not mirror.looking_after:
+                self._tasks.spawn(self._look_after(mirror))
+
+    async def _look_after(self, mirror: _Mirror) -> None:
+        """See whether another program took the target away; one look at a time."""
+        mirror.looking_after = True
+        try:
+            await mirror.session.look_after_target()
+        finally:
+            mirror.looking_after = False
+
     def _look_at_all(self) -> None:
         for mirror in tuple(self._mirrors.values()):
             self._look(mirror)
@@ -193,6 +208,7 @@ class Controller(QObject):
             mirror.tracker.latest,
             mirror.free_space,
             demonstration=mirror.demonstration is not None,
+            target_loss=mirror.session.target_loss,
         )
 
     def _watch_space(self, mirror: _Mirror) -> None:
@@ -339,7 +355,11 @@ class Controller(QObject):
     def clients(self, key: int) -> int | None:
         """Return how many clients are connected; None when nobody counts them."""
         mirror = self._mirrors.get(key)
-        return 1 if mirror is not None and mirror.demonstration is not None else None
+        if mirror is None:
+            return None
+        if mirror.demonstration is not None:
+            return 1
+        return len(mirror.session.clients()) if mirror.session.export_uri else None
 
     def delete_incomplete_targets(self) -> None:
         """Have the targets deleted that we made and that are not usable, when mirrors close."""

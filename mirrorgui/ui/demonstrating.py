@@ -85,7 +85,7 @@ class _Run:
 
     def _heard(self, frame: Frame) -> None:
         self._news.set()
-        line = headline(frame.snapshot, frame.names, converging=frame.rates.converging)
+        line = headline(frame.snapshot, frame.shown)
         # A line for each few percent, and one for each other state: a READY job changes its
         # words with every write of the guest.
         status = frame.snapshot.status

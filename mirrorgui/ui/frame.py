@@ -34,6 +34,7 @@ class Frame:
         rates: from the one tracker of this job.
         free_space: bytes free where the target lies, when known.
         demonstration: temporary images, a guest of our own.
+        target_loss: what another program did to the target's file; empty when nothing.
     """
 
     key: int
@@ -44,11 +45,17 @@ class Frame:
     rates: Rates
     free_space: int | None = None
     demonstration: bool = False
+    target_loss: str = ""
 
     @property
     def shown(self) -> Shown:
         """The state in words."""
-        return shown_state(self.snapshot, self.names, converging=self.rates.converging)
+        return shown_state(
+            self.snapshot,
+            self.names,
+            converging=self.rates.converging,
+            target_loss=self.target_loss,
+        )
 
     @property
     def notice(self) -> Notice | None:
@@ -56,4 +63,10 @@ class Frame:
         too_slow = None
         if not self.rates.converging:
             too_slow = (self.rates.trend_dirtied, self.rates.trend_copied)
-        return notice_for(self.snapshot, self.names, free_space=self.free_space, too_slow=too_slow)
+        return notice_for(
+            self.snapshot,
+            self.names,
+            free_space=self.free_space,
+            too_slow=too_slow,
+            target_loss=self.target_loss,
+        )

@@ -106,7 +106,7 @@ class Header(QFrame):
         self.numbers.update_frame(frame.snapshot, frame.rates)
 
     def _show_state(self, frame: Frame, shown: Shown) -> None:
-        text = headline(frame.snapshot, frame.names, converging=frame.rates.converging)
+        text = headline(frame.snapshot, shown)
         if self.state.text() != text:
             self.state.setText(text)
             self.state.setAccessibleName(tr("State: {state}", state=text))

@@ -52,7 +52,7 @@ class _Card(QWidget):
     def show_frame(self, frame: Frame) -> str:
         """Show a frame; return what the card says, for people who cannot see it."""
         shown = frame.shown
-        state = list_text(frame.snapshot, frame.names, converging=frame.rates.converging)
+        state = list_text(frame.snapshot, shown)
         icons_of().give(self._icon, shown.icon, TONE_COLOR[shown.tone], 16)
         self._name.set_full_text(frame.names.source, tip=frame.names.source_full)
         self._target.set_full_text(f"→ {frame.names.target}", tip=frame.names.target_full)

@@ -220,12 +220,7 @@ class MainWindow(QMainWindow):
         self.act.update(frame.snapshot, free_space=frame.free_space)
         self.toolbar.update_job(frame.snapshot)
         self.status.update_job(frame.snapshot)
-        title = window_title(
-            frame.snapshot,
-            frame.names,
-            converging=frame.rates.converging,
-            minimised=self.isMinimized(),
-        )
+        title = window_title(frame.snapshot, frame.names, frame.shown, minimised=self.isMinimized())
         if title != self.windowTitle():
             self.setWindowTitle(title)
 

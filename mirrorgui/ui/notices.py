@@ -58,6 +58,7 @@ def notice_for(
     *,
     free_space: int | None = None,
     too_slow: tuple[float, float] | None = None,
+    target_loss: str = "",
 ) -> Notice | None:
     """Return what the message bar has to say about a job, or None.
 
@@ -67,7 +68,10 @@ def notice_for(
         free_space: bytes free where the target lies, when that is known.
         too_slow: rates in bytes per second (clients write, mirror copies) when the mirror will not
             finish like this; None otherwise.
+        target_loss: what another program did to the target's file; empty when nothing.
     """
+    if target_loss and snapshot.outcome in (None, Outcome.FINISHED, Outcome.SWITCHED):
+        return _lost(snapshot, names, target_loss)
     if snapshot.status in OVER:
         return _over(snapshot, names)
     if snapshot.paused_by_error and snapshot.status in (JobStatus.PAUSED, JobStatus.STANDBY):
@@ -77,6 +81,19 @@ def notice_for(
     if too_slow is not None and snapshot.status is JobStatus.RUNNING:
         return _too_slow(snapshot, too_slow)
     return None
+
+
+def _lost(snapshot: JobSnapshot, names: Names, loss: str) -> Notice:
+    title = tr("The target is lost: {loss}.", loss=loss)
+    if snapshot.outcome is Outcome.SWITCHED:
+        text = tr(
+            "Clients work on it as long as this window is open. Copy their data elsewhere now."
+        )
+        return Notice("lost", Tone.ERROR, title, text)
+    text = tr("Clients are not affected: they work on {source}.", source=names.source)
+    if snapshot.status in OVER:
+        return Notice("lost", Tone.ERROR, title, text, (NoticeAction.RETRY, NoticeAction.DISMISS))
+    return Notice("lost", Tone.ERROR, title, text, (NoticeAction.CANCEL,))
 
 
 def _full(snapshot: JobSnapshot, names: Names, free_space: int | None) -> Notice:

@@ -88,15 +88,21 @@ def behind(snapshot: JobSnapshot) -> int:
     return snapshot.dirty_bytes + snapshot.in_flight_bytes
 
 
-def shown_state(snapshot: JobSnapshot, names: Names, *, converging: bool = True) -> Shown:
+def shown_state(
+    snapshot: JobSnapshot, names: Names, *, converging: bool = True, target_loss: str = ""
+) -> Shown:
     """Put a job's state into words.
 
     Args:
         snapshot: the job.
         names: both ends.
         converging: False when guests write faster than the mirror copies, for a while already.
+        target_loss: what another program did to the target's file; empty when nothing.
     """
     status = snapshot.status
+    if target_loss and snapshot.outcome in (None, Outcome.FINISHED, Outcome.SWITCHED):
+        text = tr("The target is lost: {loss}.", loss=target_loss)
+        return Shown(text, "error", Tone.ERROR, share=progress_share(snapshot), waiting=True)
     if status in OVER:
         return _over(snapshot, names)
     if status is JobStatus.ABORTING:
@@ -198,17 +204,17 @@ def _over(snapshot: JobSnapshot, names: Names) -> Shown:
     return Shown(text, "cancel", Tone.NEUTRAL, share=share)
 
 
-def headline(snapshot: JobSnapshot, names: Names, *, converging: bool = True) -> str:
+def headline(snapshot: JobSnapshot, shown: Shown) -> str:
     """Return the state with one more digit of progress, for the header."""
-    shown = shown_state(snapshot, names, converging=converging)
     if shown.icon == "copy" and snapshot.status is JobStatus.RUNNING:
         return tr("Copying - {percent}", percent=percent(shown.share, 1))
     return shown.text
 
 
-def list_text(snapshot: JobSnapshot, names: Names, *, converging: bool = True) -> str:
+def list_text(snapshot: JobSnapshot, shown: Shown) -> str:
     """Return the state in a word or two, for the list of mirrors."""
-    shown = shown_state(snapshot, names, converging=converging)
+    if shown.tone is Tone.ERROR and snapshot.outcome is not Outcome.FAILED:
+        return tr("stopped, {percent}", percent=percent(shown.share))
     if snapshot.status in OVER:
         words = {
             Outcome.SWITCHED: tr("done, switched"),
@@ -218,8 +224,6 @@ def list_text(snapshot: JobSnapshot, names: Names, *, converging: bool = True) -
             None: tr("ended"),
         }
         return words[snapshot.outcome]
-    if shown.tone is Tone.ERROR:
-        return tr("stopped, {percent}", percent=percent(shown.share))
     if snapshot.status is JobStatus.READY and shown.waiting:
         return tr("in sync")
     if snapshot.status is JobStatus.STANDBY:
@@ -232,21 +236,14 @@ def list_text(snapshot: JobSnapshot, names: Names, *, converging: bool = True) -
 
 
 def window_title(
-    snapshot: JobSnapshot | None,
-    names: Names | None,
-    *,
-    converging: bool = True,
-    minimised: bool = False,
+    snapshot: JobSnapshot, names: Names, shown: Shown, *, minimised: bool = False
 ) -> str:
     """Return the window's title; in a task bar the first word has to say most."""
-    if snapshot is None or names is None:
-        return APPLICATION
-    shown = shown_state(snapshot, names, converging=converging)
-    if snapshot.status is JobStatus.READY and shown.waiting:
+    if snapshot.status is JobStatus.READY and shown.waiting and shown.tone is Tone.GOOD:
         return tr("In sync - complete? {source}", source=names.source)
     if shown.waiting:
         return f"{shown.text} - {names.source}"
-    state = list_text(snapshot, names, converging=converging)
+    state = list_text(snapshot, shown)
     if minimised:
         return f"{state} {names.source}"
     return f"{names.source} → {names.target} - {state} - {APPLICATION}"

@@ -47,10 +47,31 @@ def settings(store):
     return Settings(store)
 
 
+class Loop(qasync.QEventLoop):
+    """Runs nothing while it is not running.
+
+    qasync processes Qt's events once more behind the loop's end; a task that is due then would find
+    no running loop.
+    """
+
+    def run_until_complete(self, future):
+        future = asyncio.ensure_future(future, loop=self)
+
+        def stop(_future):
+            self.stop()
+
+        future.add_done_callback(stop)
+        try:
+            self.run_forever()
+        finally:
+            future.remove_done_callback(stop)
+        return future.result()
+
+
 @pytest.fixture
 def loop(qapp):
     """A loop for asyncio on Qt's; every task and timer is gone afterwards."""
-    loop = qasync.QEventLoop(qapp)
+    loop = Loop(qapp)
     asyncio.set_event_loop(loop)
     yield loop
     tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]

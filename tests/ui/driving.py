@@ -66,6 +66,10 @@ class Driver:
         except TimeoutError:
             raise AssertionError(f"never came: {what or reached}") from None
 
+    def quiet(self):
+        """Let every task of the window end: none may be left for Qt's events after the test."""
+        self.until(lambda: not len(self.controller._tasks) and not len(self.window.flows.tasks))
+
     def mirror(self, source="/vm/source.img", target="/vm2/target.img", **options):
         """Begin a mirror; returns its key."""
         request = MirrorRequest(source, target, options=MirrorOptions(**options))

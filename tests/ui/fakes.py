@@ -221,6 +221,15 @@ class FakeSession:
         self.started = False
         self.closed = False
         self.deleted = False
+        self.target_loss = ""
+        self.export_uri = ""
+        self.connected = []
+
+    def clients(self):
+        return tuple(self.connected)
+
+    async def look_after_target(self):
+        return self.target_loss
 
     def start(self):
         self.started = True

@@ -98,6 +98,7 @@ def test_a_whole_demonstration_by_keyboard(driver):
     press(driver, Qt.Key.Key_Space)
     driver.until(lambda: driver.view is None, "the empty state")
     assert not folder.exists()
+    driver.quiet()
 
 
 def test_a_demonstration_at_work_is_ended_after_a_question(driver):
@@ -114,6 +115,7 @@ def test_a_demonstration_at_work_is_ended_after_a_question(driver):
     end.click()
     driver.until(lambda: driver.view is None)
     assert not folder.exists()
+    driver.quiet()
 
 
 def test_closing_the_window_ends_a_demonstration_without_a_question(driver):

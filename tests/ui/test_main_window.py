@@ -232,6 +232,18 @@ def test_an_internal_error_is_told_and_its_details_can_be_copied(driver):
     assert QGuiApplication.clipboard().text() == "Traceback..."
 
 
+def test_a_target_that_was_taken_away_is_told_within_two_seconds(driver):
+    driver.mirror()
+    driver.backend.sessions[-1].target_loss = "/vm2/target.img was removed by another program"
+    driver.controller._look_slowly()
+    driver.settle()
+    driver.controller.look_now()
+    driver.settle()
+    assert driver.view.message.text().startswith("The target is lost: /vm2/target.img was removed")
+    driver.view.message.button(NoticeAction.CANCEL).click()
+    assert driver.question().question.title == "Cancel this mirror?"
+
+
 # Several mirrors.
 
 

@@ -129,3 +129,15 @@ def test_notices_that_belong_to_no_state():
     assert NoticeAction.COPY_DETAILS in internal_error("KeyError", "trace").actions
     assert refused("No.").title == "No."
     assert "target.qcow2" in closing_notice(NAMES).title
+
+
+def test_a_target_that_was_taken_away():
+    loss = "/vm2/target.qcow2 was removed by another program"
+    working = notice_for(snapshot(), NAMES, target_loss=loss)
+    assert working.title == f"The target is lost: {loss}."
+    assert working.text == "Clients are not affected: they work on source.qcow2."
+    assert working.actions == (NoticeAction.CANCEL,)
+    finished = snapshot(JobStatus.NULL, outcome=Outcome.FINISHED)
+    assert NoticeAction.RETRY in notice_for(finished, NAMES, target_loss=loss).actions
+    switched = notice_for(snapshot(JobStatus.NULL), NAMES, target_loss=loss)
+    assert "Copy their data elsewhere now" in switched.text

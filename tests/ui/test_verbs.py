@@ -223,6 +223,16 @@ def test_what_a_full_copy_does_not_need_is_said(driver):
     assert "target.img will not need base.img." in driver.question().question.text
 
 
+def test_connected_clients_are_counted(driver):
+    driver.mirror()
+    driver.show(snapshot(S.READY))
+    driver.backend.sessions[-1].export_uri = "nbd://localhost"
+    driver.backend.sessions[-1].connected = [1, 2]
+    driver.trigger(Act.COMPLETE)
+    text = driver.question().question.text
+    assert text.startswith("The 2 connected clients continue on the target.")
+
+
 def test_finish_without_switching_needs_no_question(driver):
     driver.mirror()
     driver.show(snapshot(S.READY))

@@ -24,6 +24,10 @@ S = JobStatus
 NOON = clock(NOON_NS)
 
 
+def said(words, now):
+    return words(now, shown_state(now, NAMES))
+
+
 @pytest.mark.parametrize(
     ("now", "text", "icon", "tone"),
     [
@@ -145,7 +149,7 @@ def test_every_status_has_words(status):
     shown = shown_state(snapshot(status), NAMES)
     assert shown.text
     assert shown.icon
-    assert list_text(snapshot(status), NAMES)
+    assert said(list_text, snapshot(status))
 
 
 def test_percent_is_rounded_down_so_that_100_means_all():
@@ -157,8 +161,8 @@ def test_percent_is_rounded_down_so_that_100_means_all():
 
 
 def test_headline_has_one_more_digit_while_copying():
-    assert headline(snapshot(), NAMES) == "Copying - 62.0 %"
-    assert headline(snapshot(S.PAUSED), NAMES) == "Paused by you"
+    assert said(headline, snapshot()) == "Copying - 62.0 %"
+    assert said(headline, snapshot(S.PAUSED)) == "Paused by you"
 
 
 def test_in_sync_shows_a_full_bar_only_when_nothing_is_behind():
@@ -175,24 +179,39 @@ def test_an_empty_job_is_shown_without_a_division_by_zero():
     assert shown_state(scanning, NAMES).share == 0
 
 
+def title(now, **changes):
+    return window_title(now, NAMES, shown_state(now, NAMES), **changes)
+
+
 def test_titles_begin_with_what_matters_most():
-    assert window_title(None, None) == "MirrorGUI"
-    title = window_title(snapshot(), NAMES)
-    assert title == "source.qcow2 → target.qcow2 - 62 % - MirrorGUI"
-    assert window_title(snapshot(), NAMES, minimised=True) == "62 % source.qcow2"
-    ready = window_title(snapshot(S.READY), NAMES)
-    assert ready == "In sync - complete? source.qcow2"
-    assert window_title(stopped(), NAMES) == "Stopped: write error at 12.0 GiB - source.qcow2"
+    assert title(snapshot()) == "source.qcow2 → target.qcow2 - 62 % - MirrorGUI"
+    assert title(snapshot(), minimised=True) == "62 % source.qcow2"
+    assert title(snapshot(S.READY)) == "In sync - complete? source.qcow2"
+    assert title(stopped()) == "Stopped: write error at 12.0 GiB - source.qcow2"
+
+
+@pytest.mark.parametrize("now", [snapshot(), snapshot(S.READY), snapshot(S.NULL)])
+def test_a_target_that_was_taken_away_is_said_before_everything_else(now):
+    shown = shown_state(now, NAMES, target_loss="/vm2/target.qcow2 was renamed or replaced")
+    assert shown.text == "The target is lost: /vm2/target.qcow2 was renamed or replaced."
+    assert shown.tone is Tone.ERROR
+    assert list_text(now, shown).startswith("stopped")
+    assert window_title(now, NAMES, shown).startswith("The target is lost")
+
+
+def test_a_failure_of_its_own_is_not_hidden_behind_a_loss():
+    failed = snapshot(S.NULL, outcome=Outcome.FAILED, error="target was removed")
+    assert shown_state(failed, NAMES, target_loss="removed").text.startswith("Failed: target was")
 
 
 def test_the_list_needs_a_word_or_two():
-    assert list_text(snapshot(), NAMES) == "62 %"
-    assert list_text(snapshot(S.READY), NAMES) == "in sync"
-    assert list_text(snapshot(S.STANDBY), NAMES) == "in sync, paused"
-    assert list_text(snapshot(S.PAUSED), NAMES) == "paused, 62 %"
-    assert list_text(stopped(), NAMES) == "stopped, 62 %"
-    assert list_text(snapshot(S.NULL), NAMES) == "done, switched"
-    assert list_text(snapshot(S.NULL, outcome=None), NAMES) == "ended"
+    assert said(list_text, snapshot()) == "62 %"
+    assert said(list_text, snapshot(S.READY)) == "in sync"
+    assert said(list_text, snapshot(S.STANDBY)) == "in sync, paused"
+    assert said(list_text, snapshot(S.PAUSED)) == "paused, 62 %"
+    assert said(list_text, stopped()) == "stopped, 62 %"
+    assert said(list_text, snapshot(S.NULL)) == "done, switched"
+    assert said(list_text, snapshot(S.NULL, outcome=None)) == "ended"
 
 
 def test_places_name_offset_and_direction():
