@@ -399,6 +399,24 @@ def test_chunks_in_any_order_with_holes_make_up_a_read():
         assert data == b"a" * 1024 + bytes(2048) + b"d" * 1024
 
 
+def test_an_allocation_in_very_many_runs_is_taken():
+    runs = [(512, n % 2 * 3) for n in range(2048)]
+
+    def script(peer):
+        peer.negotiate()
+        request = peer.request()
+        assert request.command == Command.BLOCK_STATUS
+        payload = wire.pack_block_status(7, runs)
+        assert len(payload) > 16 * KiB  # more than is received at once
+        peer.send(chunk(request, ChunkType.BLOCK_STATUS, payload))
+        peer.receive(1)
+
+    with fake_server(script) as address, opened(address, **QUICK) as node:
+        found = node.extents(0, 1 * MiB)
+        assert len(found) == 2048
+        assert [run.kind for run in found[:3]] == [DATA, ZERO, DATA]
+
+
 @pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize(
     ("code", "number"),

@@ -539,6 +539,38 @@ def test_waiting_reads_are_begun_together_and_answered_by_one_thread():
                 assert client.receive(4096) == data[n * 4096 : (n + 1) * 4096]
 
 
+def test_large_reads_and_writes_among_reads_that_wait():
+    node = PrefetchingNode(4 * MiB)
+    node.write(0, pattern(4 * MiB))
+    node.open = True
+    with serving(node) as server, RawClient(server) as client:
+        client.go()
+        payload = pattern(300_000, 5)
+        message = (
+            wire.pack_request(wire.Request(0, Command.READ, 1, 4096, 1 * MiB))
+            + wire.pack_request(wire.Request(0, Command.READ, 2, 0, 512))
+            + wire.pack_request(wire.Request(0, Command.WRITE, 3, 3 * MiB, len(payload)))
+            + payload
+            + wire.pack_request(wire.Request(0, Command.READ, 4, 512, 512))
+        )
+        sender = threading.Thread(target=client.send, args=(message,))
+        sender.start()
+        lengths = {1: 1 * MiB, 2: 512, 3: 0, 4: 512}
+        found = {}
+        for _ in lengths:
+            cookie = client.simple_reply().cookie
+            found[cookie] = client.receive(lengths[cookie])
+        sender.join()
+        data = pattern(4 * MiB)
+        assert found == {
+            1: data[4096 : 4096 + MiB],
+            2: data[:512],
+            3: b"",
+            4: data[512:1024],
+        }
+        assert client.read(3 * MiB, 300_000) == payload
+
+
 def test_goodbye_waits_for_reads_that_were_put_off():
     node = PrefetchingNode(1 * MiB)
     with serving(node) as server, RawClient(server) as client:
