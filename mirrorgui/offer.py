@@ -1,14 +1,17 @@
 """The source offered to guests over NBD while it is mirrored. Imported only when asked for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from mirrorgui.errors import InvalidInput
 from mirrorgui.mirror.drive import Drive
 from mirrorgui.mirror.job import MirrorJob
 from mirrorgui.nbd.export import Export
 from mirrorgui.nbd.server import NbdServer
 from mirrorgui.nbd.statistics import ConnectionStatistics
 from mirrorgui.nbd.tls import TlsCredentials
-from mirrorgui.nbd.uri import parse_uri
+from mirrorgui.nbd.uri import NbdAddress, parse_uri
 
 
 class Offer:
@@ -24,15 +27,13 @@ class Offer:
     """
 
     def __init__(self, uri: str, *, read_only: bool, allow_remote: bool) -> None:
-        self._address = parse_uri(uri)
         self._read_only = read_only
-        tls = None
-        if self._address.tls:
-            folder = self._address.tls_certificates
-            tls = TlsCredentials(
-                Path(folder) if folder else None, verify_peer=self._address.tls_verify_peer
+        self._given = uri
+        with self._named():
+            self._address = parse_uri(uri)
+            self._server = NbdServer(
+                self._address, allow_remote=allow_remote, tls=_credentials(self._address)
             )
-        self._server = NbdServer(self._address, allow_remote=allow_remote, tls=tls)
 
     def start(self, drive: Drive, job: MirrorJob) -> None:
         """Let guests in.
@@ -50,7 +51,16 @@ class Offer:
             ),
             default=True,
         )
-        self._server.start()
+        with self._named():
+            self._server.start()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give refusals the name of the option, and the value as it was given."""
+        try:
+            yield
+        except InvalidInput as error:
+            raise InvalidInput("export", self._given, error.reason) from error
 
     def stop(self) -> bool:
         """Disconnect the guests; False when a request of theirs still hangs in the drive."""
@@ -64,3 +74,10 @@ class Offer:
     def clients(self) -> tuple[ConnectionStatistics, ...]:
         """Look at the guests' connections, the oldest first."""
         return self._server.connections()
+
+
+def _credentials(address: NbdAddress) -> TlsCredentials | None:
+    if not address.tls:
+        return None
+    folder = address.tls_certificates
+    return TlsCredentials(Path(folder) if folder else None, verify_peer=address.tls_verify_peer)

@@ -25,7 +25,10 @@ def open_nbd(options: Options, *, read_only: bool, field: str) -> BlockNode:
     name = None  # the address as a URI
     if "uri" in options:
         name = options.take("uri", str)
-        address = parse_uri(name)
+        try:
+            address = parse_uri(name)
+        except InvalidInput as error:
+            raise InvalidInput(field, name, error.reason) from error
     else:
         server = Options(options.take_tree("server"), options.name_of("server"))
         address = _address(server, options.take("export", str, ""))

@@ -16,7 +16,6 @@ from mirrorgui.block.blkdebug_rules import take_rules
 from mirrorgui.block.file import FileNode
 from mirrorgui.block.filter import FilterNode
 from mirrorgui.block.formats import FORMATS, HEAD_SIZE, LABELS, TAIL_SIZE, recognise
-from mirrorgui.block.generic import GenericOptionsNode
 from mirrorgui.block.hostfile import LOCKING
 from mirrorgui.block.nbd_options import open_nbd
 from mirrorgui.block.node import BlockNode
@@ -173,6 +172,10 @@ def _open_tree(tree: Tree, how: How, *, is_protocol: bool = False) -> BlockNode:
         node.close()
         raise
     if (discard, detect_zeroes, no_flush) != ("unmap", "off", False):
+        from mirrorgui.block.generic import (
+            GenericOptionsNode,
+        )  # brings numpy, and is rarely asked for
+
         node = GenericOptionsNode(
             node, discard=discard, detect_zeroes=detect_zeroes, no_flush=no_flush
         )
