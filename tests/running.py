@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,11 +23,15 @@ PATIENCE_S = 30.0
 
 NOBODY = 65534
 
+_COMPILED = tempfile.TemporaryDirectory(prefix="mirrorgui-pyc-")
+"""Where the command finds its modules compiled from the second start on, as installed ones are."""
+
 
 def environment() -> dict[str, str]:
     """Where the command finds itself, and nothing that changes what it says."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MIRRORGUI")}
-    return kept | {"PYTHONPATH": str(ROOT)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": _COMPILED.name}
 
 
 def command(*arguments: object) -> list[str]:
@@ -106,22 +111,28 @@ class Mirror:
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.stderr += line
+            with self._came:
+                self.stderr += line
+                self._came.notify_all()
 
-    def wait_for(self, name: str, **data: object) -> dict[str, Any]:
-        """Wait for the first event of a name with these fields, and return its fields."""
+    def wait_for(self, name: str, count: int = 1, **data: object) -> dict[str, Any]:
+        """Wait for an event of a name with these fields, the ``count``th; return its fields."""
 
-        def found() -> dict[str, Any] | None:
-            for line in self.lines:
-                if line["event"] == name and data.items() <= line["data"].items():
-                    return line["data"]
-            return None
+        def found() -> list[dict[str, Any]]:
+            alike = [line["data"] for line in self.lines if line["event"] == name]
+            return [each for each in alike if data.items() <= each.items()]
 
         with self._came:
-            self._came.wait_for(lambda: found() is not None or self._ended, PATIENCE_S)
-            event = found()
-        assert event is not None, f"no {name} {data} in {self.lines}\n{self.stderr}"
-        return event
+            self._came.wait_for(lambda: len(found()) >= count or self._ended, PATIENCE_S)
+            events = found()
+        assert len(events) >= count, f"no {name} {data} in {self.lines}\n{self.stderr}"
+        return events[count - 1]
+
+    def wait_for_text(self, text: str) -> None:
+        """Wait until people are told something."""
+        with self._came:
+            came = self._came.wait_for(lambda: text in self.stderr, PATIENCE_S)
+        assert came, f"no {text!r} in {self.stderr!r}"
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
