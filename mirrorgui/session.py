@@ -76,7 +76,9 @@ class MirrorSession:
         self.offer: Offer | None = None
         self._pair = pair
         self._presence = Presence(pair.target)
-        self._closed = False
+        self._closed = self._target_released = False
+        # A look at the target's descriptor must not meet its closing.
+        self._looking = asyncio.Lock()
         self.events.listen(self._on_event)
 
     @classmethod
@@ -127,9 +129,24 @@ class MirrorSession:
 
     async def look_after_target(self) -> str:
         """See whether the target's file is still there and whole; returns ``target_loss``."""
-        if not self._closed:
-            self.target_loss = await _in_thread(self._presence.loss)
+        async with self._looking:
+            if not self._closed and not self._target_released:
+                self.target_loss = await _in_thread(self._presence.loss)
         return self.target_loss
+
+    async def release_unused(self) -> None:
+        """Wait for the job's end, then close the image that guests do not use; they go on.
+
+        After a switch that is the source, otherwise the target: others may have it from then on.
+        Idempotent.
+        """
+        await self.job.wait()
+        async with self._looking:
+            if self._closed:
+                return
+            switched = self.drive.node is self.target
+            self._target_released = not switched
+            await _in_thread((self.source if switched else self.target).close)
 
     async def close(self) -> None:
         """Cancel a job that still works, disconnect guests, release everything. Idempotent."""
@@ -137,7 +154,8 @@ class MirrorSession:
             return
         self._closed = True
         await self.job.shut_down()
-        await _in_thread(self._release)
+        async with self._looking:
+            await _in_thread(self._release)
 
     def _release(self) -> None:
         if self.offer is not None and not self.offer.stop():
@@ -151,7 +169,7 @@ class MirrorSession:
     def delete_incomplete_target(self) -> bool:
         """Delete the target when this session made it and it is no usable copy; say whether.
 
-        Call it after ``close``.
+        Call it after ``close``, or after ``release_unused``.
         """
         usable = self.job.snapshot().outcome in (Outcome.SWITCHED, Outcome.FINISHED)
         return not usable and remove_created(self.request, self._pair.created)
