@@ -1,0 +1,64 @@
+"""An export as the window shows it. Free of Qt."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mirrorgui.ui.export_texts import ClientCommand, client_commands
+from mirrorgui.ui.i18n import ntr, tr
+
+if TYPE_CHECKING:
+    from mirrorgui.nbd.statistics import ConnectionStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The source, or the target after a switch, as it is offered to guests.
+
+    Attributes:
+        uri: what guests open.
+        read_only: guests may only read.
+        certificates: folder of the certificates, for an export with TLS.
+        clients: the connections as they were at the last look, the oldest first.
+    """
+
+    uri: str
+    read_only: bool = False
+    certificates: str = ""
+    clients: "tuple[ConnectionStatistics, ...]" = ()
+
+    @property
+    def commands(self) -> tuple[ClientCommand, ...]:
+        """Commands for clients."""
+        return client_commands(self.uri, read_only=self.read_only, certificates=self.certificates)
+
+
+def connected_text(count: int) -> str:
+    """Say how many clients there are, for the header: ``2 connected``."""
+    return tr("{n} connected", n=count)
+
+
+def users_text(count: int) -> str:
+    """Say how many clients there are, for a question."""
+    if not count:
+        return tr("No client is using the export at the moment.")
+    return ntr("{n} client is using the export.", "{n} clients are using the export.", count)
+
+
+def since_text(since_s: float, now_s: float | None = None) -> str:
+    """Write a time in seconds since 1970: ``19:52:07``, with the date when it was another day."""
+    now = time.localtime(now_s if now_s is not None else time.time())
+    then = time.localtime(since_s)
+    same_day = (then.tm_year, then.tm_yday) == (now.tm_year, now.tm_yday)
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
+
+
+def age_text(seconds: float) -> str:
+    """Say how long ago something was: ``now``, ``12 s ago``, ``3 min ago``, ``2 h ago``."""
+    if seconds < 1:
+        return tr("now")
+    if seconds < 60:
+        return tr("{n} s ago", n=int(seconds))
+    if seconds < 3600:
+        return tr("{n} min ago", n=int(seconds // 60))
+    return tr("{n} h ago", n=int(seconds // 3600))
