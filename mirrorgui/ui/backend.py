@@ -1,6 +1,7 @@
 """What the window asks of the engine, in one place: tests put another engine behind it."""
 
-from collections.abc import Sequence
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mirrorgui.block.node import BlockNode
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from mirrorgui.block.devices import BlockDevice
     from mirrorgui.block.info import ImageInfo
     from mirrorgui.block.safety import Finding
-    from mirrorgui.session import MirrorRequest
+    from mirrorgui.nbd.statistics import ConnectionStatistics
+    from mirrorgui.session import ExportRequest, MirrorRequest
 
 
 class Job(Protocol):
@@ -52,10 +54,11 @@ class Session(Protocol):
     def target_loss(self) -> str: ...
     @property
     def export_uri(self) -> str: ...
-    def clients(self) -> Sequence[object]: ...
+    def clients(self) -> "tuple[ConnectionStatistics, ...]": ...
     async def look_after_target(self) -> str: ...
     def start(self) -> None: ...
     async def wait(self) -> JobSnapshot: ...
+    async def release_unused(self) -> None: ...
     async def close(self) -> None: ...
     def delete_incomplete_target(self) -> bool: ...
 
@@ -65,6 +68,7 @@ class Backend(Protocol):
 
     async def open(self, request: "MirrorRequest") -> Session: ...
     def check(self, request: "MirrorRequest") -> "list[Finding]": ...
+    def check_export(self, export: "ExportRequest") -> "list[Finding]": ...
     def info(self, specification: str, image_format: str | None) -> "ImageInfo": ...
     def devices(self) -> "list[BlockDevice]": ...
 
@@ -75,12 +79,20 @@ class Engine:
     async def open(self, request: "MirrorRequest") -> Session:
         from mirrorgui.session import MirrorSession
 
+        if request.export is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, _make_room, request.export)
         return await MirrorSession.open(request)
 
     def check(self, request: "MirrorRequest") -> "list[Finding]":
         from mirrorgui.session import check_request
 
         return check_request(request)
+
+    def check_export(self, export: "ExportRequest") -> "list[Finding]":
+        from mirrorgui.export_check import check_export
+
+        return check_export(export)
 
     def info(self, specification: str, image_format: str | None) -> "ImageInfo":
         from mirrorgui.block.info import image_info
@@ -91,3 +103,16 @@ class Engine:
         from mirrorgui.block.devices import list_devices
 
         return list_devices()
+
+
+def _make_room(export: "ExportRequest") -> None:
+    """Make the folder that an export's socket lies in, when it is our own.
+
+    Raises:
+        InvalidInput: it cannot be made, or others can enter what is in its place.
+    """
+    from mirrorgui.nbd.uri import parse_uri
+    from mirrorgui.runtime import make_runtime_folder, runtime_folder
+
+    if Path(parse_uri(export.uri).socket_path).parent == runtime_folder():
+        make_runtime_folder()

@@ -13,6 +13,12 @@ from mirrorgui.mirror.options import (
     effective_granularity,
 )
 from mirrorgui.session import MirrorRequest, WhenReady
+from mirrorgui.ui.export_form import (
+    ExportValues,
+    export_request,
+    export_values_of,
+    missing_text,
+)
 from mirrorgui.ui.i18n import tr
 from mirrorgui.units import MiB
 
@@ -54,6 +60,7 @@ class FormValues:
     on_source_error: ErrorPolicy = ErrorPolicy.STOP
     on_target_error: ErrorPolicy = ErrorPolicy.STOP
     when_ready: WhenReady = WhenReady.WAIT
+    export: ExportValues = field(default_factory=ExportValues)
     mistakes: tuple[tuple[str, str], ...] = ()
 
 
@@ -65,6 +72,7 @@ class Look:
         source, target: what they are; None where there is nothing, or nothing readable.
         source_problem: why the source cannot be read.
         findings: of the safety check.
+        export: what was found out about the address for clients.
         free: bytes free where a new target would lie, when known.
         target_exists: there is something at the target's path.
     """
@@ -73,6 +81,7 @@ class Look:
     target: ImageInfo | None = None
     source_problem: str = ""
     findings: tuple[Finding, ...] = ()
+    export: tuple[Finding, ...] = ()
     free: int | None = None
     target_exists: bool = False
 
@@ -101,6 +110,7 @@ class Verdict:
         destructive: something that exists will be overwritten.
         tick: text of the box that has to be ticked before, or empty.
         typed: a device: its name has to be typed in a dialog of its own.
+        export_tick: text of the box that has to be ticked before others may reach the source.
         remarks: everything there is to say, the most serious first.
     """
 
@@ -109,6 +119,7 @@ class Verdict:
     destructive: bool = False
     tick: str = ""
     typed: bool = False
+    export_tick: str = ""
     remarks: tuple[Remark, ...] = field(default=())
 
 
@@ -128,6 +139,7 @@ def build_request(values: FormValues, job_id: str) -> MirrorRequest:
         target_format=values.target_format,
         overwrite=values.overwrite,
         when_ready=values.when_ready,
+        export=export_request(values.export, values.source),
         options=MirrorOptions(
             job_id=job_id,
             sync=values.sync,
@@ -156,6 +168,7 @@ def values_of(request: MirrorRequest) -> FormValues:
         on_source_error=options.on_source_error,
         on_target_error=options.on_target_error,
         when_ready=request.when_ready,
+        export=export_values_of(request.export),
     )
 
 
@@ -167,14 +180,18 @@ def judge(values: FormValues, look: Look) -> Verdict:
     tick = " ".join(each.text for each in confirm) if not device else ""
     refusals = [each for each in remarks if each.severity is Severity.REFUSE]
     reason = refusals[0].text if refusals else ""
+    export_tick = _export_tick(values.export, look)
     if not reason and tick and not values.overwrite:
         reason = tr("Tick that the target's content may be lost.")
+    if not reason and export_tick and not values.export.allow_remote:
+        reason = tr("Tick that others may reach the source.")
     return Verdict(
         can_start=not reason,
         reason=reason,
         destructive=bool(confirm) or (device and bool(values.target)),
         tick=tick,
         typed=device,
+        export_tick=export_tick,
         remarks=tuple(each for each in remarks if each.severity is not Severity.CONFIRM),
     )
 
@@ -198,7 +215,31 @@ def _remarks(values: FormValues, look: Look) -> list[Remark]:
             for each in look.findings
             if each.text not in known
         ]
+    found += _export_remarks(values, look)
     found += _option_remarks(values, look.source)
+    return found
+
+
+def _export_tick(export: ExportValues, look: Look) -> str:
+    """Return what has to be agreed to before others can reach the source."""
+    confirm = (each.text for each in look.export if each.severity is Severity.CONFIRM)
+    return next(confirm, "") if export.enabled else ""
+
+
+def _export_remarks(values: FormValues, look: Look) -> list[Remark]:
+    if not values.export.enabled:
+        return []
+    missing = missing_text(values.export)
+    if missing:
+        return [Remark(Severity.REFUSE, "export", missing, invitation=True)]
+    found = [
+        Remark(each.severity, each.field, each.text)
+        for each in look.export
+        if each.severity is not Severity.CONFIRM
+    ]
+    if values.export.read_only and values.sync is SyncMode.NONE:
+        text = tr("Nothing will be copied: clients cannot write to a read-only export.")
+        found.append(Remark(Severity.WARN, "export", text))
     return found
 
 

@@ -8,6 +8,7 @@ from mirrorgui.mirror.options import (
     effective_granularity,
 )
 from mirrorgui.session import WhenReady
+from mirrorgui.ui.export_form import export_line
 from mirrorgui.ui.form import FormValues, Look, TargetKind
 from mirrorgui.ui.i18n import ntr, tr
 from mirrorgui.ui.names import short_name
@@ -95,7 +96,8 @@ def summary(values: FormValues, look: Look) -> str:
         return tr("Choose a source and a target.")
     source = look.source
     size = source.virtual_size or 0
-    parts = [_what(values, source, size), _room(values, look, size), _how(values)]
+    parts = [_what(values, source, size), _room(values, look, size)]
+    parts += [export_line(values.export, values.source), _how(values)]
     return " ".join(part for part in parts if part)
 
 

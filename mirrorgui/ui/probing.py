@@ -1,5 +1,6 @@
 """Finding out about the images of the New mirror form. Blocks: call it in an executor."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from mirrorgui.block.info import ImageInfo
@@ -7,11 +8,19 @@ from mirrorgui.block.safety import Finding, Severity
 from mirrorgui.errors import InvalidInput, MirrorGUIError
 from mirrorgui.ui.backend import Backend
 from mirrorgui.ui.controller import free_space
+from mirrorgui.ui.export_form import export_request, missing_text
 from mirrorgui.ui.form import FormValues, Look, build_request
 
 
 def look_at(backend: Backend, values: FormValues) -> Look:
-    """Look at both images and check the pair; never raises over what was typed."""
+    """Look at both images and check the pair, and the address for clients.
+
+    Never raises over what was typed.
+    """
+    return replace(_look_at_images(backend, values), export=_check_export(backend, values))
+
+
+def _look_at_images(backend: Backend, values: FormValues) -> Look:
     if not values.source:
         return Look()
     try:
@@ -55,6 +64,13 @@ def _check(backend: Backend, values: FormValues) -> tuple[Finding, ...]:
         return tuple(backend.check(build_request(values, "check")))
     except InvalidInput as error:
         return (Finding(Severity.REFUSE, "invalid", error.field, error.reason),)
+
+
+def _check_export(backend: Backend, values: FormValues) -> tuple[Finding, ...]:
+    request = export_request(values.export, values.source)
+    if request is None or missing_text(values.export):
+        return ()
+    return tuple(backend.check_export(request))
 
 
 def _free(target: str) -> int | None:

@@ -28,6 +28,7 @@ from mirrorgui.mirror.snapshot import (
     Phase,
 )
 from mirrorgui.mirror.states import OVER, JobStatus, Verb, require
+from mirrorgui.nbd.statistics import ConnectionStatistics
 from mirrorgui.units import GiB, KiB, MiB
 
 NOON_NS = 1_700_000_000_000_000_000
@@ -222,8 +223,9 @@ class FakeSession:
         self.closed = False
         self.deleted = False
         self.target_loss = ""
-        self.export_uri = ""
+        self.export_uri = request.export.uri if request.export is not None else ""
         self.connected = []
+        self.released = False
 
     def clients(self):
         return tuple(self.connected)
@@ -238,6 +240,10 @@ class FakeSession:
     async def wait(self):
         await asyncio.shield(self.job.ended)
         return self.job.snapshot()
+
+    async def release_unused(self):
+        await self.wait()
+        self.released = True
 
     async def close(self):
         if self.closed:
@@ -260,12 +266,14 @@ class FakeBackend:
     Attributes:
         infos: what images are, by specification; others are ``IMAGE``.
         findings: what the safety check finds, or an error that it raises.
+        export_findings: what is found about an address for clients.
         refuse: an error that ``open`` raises.
     """
 
     def __init__(self):
         self.infos: dict[str, ImageInfo | MirrorGUIError] = {}
         self.findings: list[Finding] | MirrorGUIError = []
+        self.export_findings: list[Finding] = []
         self.listed: list[BlockDevice] = []
         self.refuse: MirrorGUIError | None = None
         self.sessions: list[FakeSession] = []
@@ -292,6 +300,9 @@ class FakeBackend:
         if isinstance(self.findings, MirrorGUIError):
             raise self.findings
         return list(self.findings)
+
+    def check_export(self, export):
+        return list(self.export_findings)
 
     def info(self, specification, image_format):
         found = self.infos.get(specification, replace(IMAGE, filename=specification))
@@ -345,3 +356,24 @@ def flying(now_ns: int, count: int = 6, at: int = 640 * MiB) -> tuple[OperationV
 
 def guest(writes=0, written=0) -> GuestStatistics:
     return GuestStatistics(writes=writes, bytes_written=written)
+
+
+def client(number=1, **changes) -> ConnectionStatistics:
+    """A virtual machine that has written some."""
+    base = ConnectionStatistics(
+        id=number,
+        peer="qemu-system-x86 (pid 812)",
+        export="debian-server",
+        since=NOON_NS / SECOND,
+        encrypted=False,
+        reads=1200,
+        writes=340,
+        flushes=12,
+        bytes_read=48 * MiB,
+        bytes_written=12 * MiB,
+        errors=0,
+        in_flight=1,
+        last_request="WRITE 4096 at 1073741824",
+        last_request_at=NOON_NS / SECOND + 60,
+    )
+    return replace(base, **changes)
