@@ -1,5 +1,6 @@
 """The command, run for real or inside the test, and looks at what must not have changed."""
 
+import gc
 import hashlib
 import json
 import os
@@ -58,6 +59,7 @@ def inside(*arguments: object) -> int:
         assert isinstance(end.code, int)
         return end.code
     finally:
+        gc.unfreeze()  # a process of its own would have ended now
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

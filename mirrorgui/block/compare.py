@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from mirrorgui.block.node import BlockNode, ExtentKind, chain_extents
 from mirrorgui.units import GiB, MiB
 
@@ -92,5 +90,16 @@ def _compare_range(
             return None
     elif buffers[0][:length] == buffers[1][:length]:
         return None
-    one, other = (np.frombuffer(buffer, np.uint8, length) for buffer in buffers)
-    return start + int((one != other).argmax())
+    return start + _first_difference(*buffers, length)
+
+
+def _first_difference(one: bytearray, other: bytearray, length: int) -> int:
+    """Return where two buffers that differ do so first: by halves, for which memcmp is enough."""
+    low, high = 0, length
+    while high - low > 1:
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

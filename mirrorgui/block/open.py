@@ -1,7 +1,8 @@
 """From the name of an image to an open node.
 
 A new driver is one function here or in its module, and one line in ``DRIVERS``; a new URI scheme
-is one line in ``spec.URI_DRIVERS``.
+is one line in ``spec.URI_DRIVERS``. What only some images need is imported when one is opened: the
+start of a command counts.
 """
 
 import dataclasses
@@ -11,13 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mirrorgui.block.blkdebug import BlkdebugNode
-from mirrorgui.block.blkdebug_rules import take_rules
 from mirrorgui.block.file import FileNode
 from mirrorgui.block.filter import FilterNode
 from mirrorgui.block.formats import FORMATS, HEAD_SIZE, LABELS, TAIL_SIZE, recognise
 from mirrorgui.block.hostfile import LOCKING
-from mirrorgui.block.nbd_options import open_nbd
 from mirrorgui.block.node import BlockNode
 from mirrorgui.block.null import DEFAULT_SIZE, NullNode
 from mirrorgui.block.options import Options, Tree
@@ -337,6 +335,9 @@ def _open_null(options: Options, how: How) -> BlockNode:
 
 
 def _open_blkdebug(options: Options, how: How) -> BlockNode:
+    from mirrorgui.block.blkdebug import BlkdebugNode
+    from mirrorgui.block.blkdebug_rules import take_rules
+
     rules = take_rules(options)
     align = options.take_size("align", 0)
     if align & (align - 1):
@@ -364,6 +365,7 @@ def _refuse_format(name: str) -> Driver:
 
 def _open_nbd(options: Options, how: How) -> BlockNode:
     # Only for those who need it: it brings ssl.
+    from mirrorgui.block.nbd_options import open_nbd
 
     return open_nbd(options, read_only=how.read_only, field=how.field)
 
