@@ -70,6 +70,7 @@ async def _mirror(session: MirrorSession, face: Face, signals: "_Signals") -> Jo
             if final.outcome is Outcome.FAILED:
                 face.say(f"mirrorgui: the mirror failed: {final.error}")
             face.say(f"Guests use {session.drive.name}; serving them until they leave.")
+            await session.release_unused()
             await signals.guests_gone(session)
     finally:
         ticker.cancel()

@@ -17,6 +17,7 @@ from mirrorgui.mirror.drive import Drive
 from mirrorgui.mirror.events import EventLog, JobEvent
 from mirrorgui.mirror.job import MirrorJob
 from mirrorgui.mirror.snapshot import JobSnapshot, Outcome
+from mirrorgui.mirror.states import WORKING
 from mirrorgui.pair import (
     OpenPair,
     OverwriteRefused,
@@ -41,6 +42,10 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+WATCH_S = 0.5
+"""How often the target's length is looked at. What is cut stays short until the copy reaches the
+image's end, so only a cut in the last moments can be missed."""
 
 T = TypeVar("T")
 
@@ -120,6 +125,13 @@ class MirrorSession:
     def start(self) -> None:
         """Let the job begin."""
         self.job.start()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Look at the target's length now and then: later writes can hide that it was cut."""
+        if not self._closed and self.job.status in WORKING:
+            self._presence.sample()
+            asyncio.get_running_loop().call_later(WATCH_S, self._watch)
 
     async def wait(self) -> JobSnapshot:
         """Return the job's last snapshot when it has concluded. Looks after the target then."""
@@ -187,6 +199,8 @@ class MirrorSession:
 
     def _on_event(self, event: JobEvent) -> None:
         """End the job by itself when that was asked for."""
+        if event.name == "JOB_STATUS_CHANGE" and not self._closed:
+            self._presence.sample()  # before writes begin again after a pause
         if event.name != "BLOCK_JOB_READY":
             return
         if self.request.when_ready is WhenReady.COMPLETE:

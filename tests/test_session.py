@@ -183,6 +183,25 @@ async def test_a_switch_to_a_file_that_is_gone_is_refused(request_: MirrorReques
 
 
 @pytest.mark.asyncio
+async def test_a_cut_that_later_writes_hide_is_seen(
+    request_: MirrorRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "WATCH_S", 0.01)
+    session = await MirrorSession.open(replace(request_, when_ready=WhenReady.WAIT))
+    looked = asyncio.Event()
+    sample = session._presence.sample
+    monkeypatch.setattr(session._presence, "sample", lambda: (sample(), looked.set()))
+    await ready(session)
+    os.truncate(request_.target, 0)
+    looked.clear()
+    await asyncio.wait_for(looked.wait(), PATIENCE_S)
+    os.truncate(request_.target, SIZE)
+    session.job.complete()
+    assert "cut short" in str((await session.wait()).error)
+    await session.close()
+
+
+@pytest.mark.asyncio
 async def test_verbs_at_the_wrong_time_do_not_disturb_the_ending(request_: MirrorRequest) -> None:
     _, session = await to_the_end(request_)
     with pytest.raises(StateError):

@@ -14,7 +14,7 @@ class Presence:
     Args:
         node: the image; anything but a regular file of this host is always taken to be there.
 
-    Concurrency: ``loss`` from one thread at a time.
+    Concurrency: from any thread, while the node is open.
     """
 
     def __init__(self, node: BlockNode) -> None:
@@ -23,6 +23,11 @@ class Presence:
         self._needed = _end_of(node)
         self._cut = False
 
+    def sample(self) -> None:
+        """Notice a file that is too short at this moment; takes microseconds."""
+        if self._file is not None and not self._cut:
+            self._cut = os.fstat(self._file.fileno()).st_size < self._needed
+
     def loss(self) -> str:
         """Say what has happened to the file; empty when nothing has.
 
@@ -30,9 +35,9 @@ class Presence:
         """
         if self._file is None:
             return ""
+        self.sample()
         path = self._file.path
         status = os.fstat(self._file.fileno())
-        self._cut = self._cut or status.st_size < self._needed
         if not status.st_nlink:
             return f"{path} was removed by another program"
         if self._cut:
