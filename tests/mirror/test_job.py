@@ -12,7 +12,7 @@ from mirrorgui.block.memory import MemoryNode
 from mirrorgui.block.node import BlockNode
 from mirrorgui.errors import MirrorGUIError, StateError
 from mirrorgui.mirror import hold as hold_module
-from mirrorgui.mirror import job as job_module
+from mirrorgui.mirror import life
 from mirrorgui.mirror.drive import Drive
 from mirrorgui.mirror.job import MirrorJob
 from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions, SyncMode
@@ -114,7 +114,7 @@ async def test_a_forced_cancel_gives_up_also_what_reaches_the_hung_target_later(
 async def test_a_failed_job_does_not_wait_for_a_hung_target(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job_module, "HUNG_S", 0.2)
+    monkeypatch.setattr(life, "HUNG_S", 0.2)
 
     def arm(_source: Side, target: Side) -> None:
         target.hang("write", 0)
@@ -145,7 +145,7 @@ async def test_a_forced_cancel_frees_a_guest_that_hangs_at_the_target() -> None:
 async def test_a_failed_job_frees_a_guest_that_hangs_at_the_target(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job_module, "HUNG_S", 0.2)
+    monkeypatch.setattr(life, "HUNG_S", 0.2)
     async with mirroring(pattern(MiB), copy_mode=CopyMode.WRITE_BLOCKING) as mirror:
         await mirror.ready()
         mirror.target.hang("write", 0)
@@ -228,7 +228,7 @@ class LateFlush(FilterNode):
 async def test_a_target_that_hangs_in_the_last_flush_holds_guests_for_a_bounded_time(
     auto_finalize: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "LAST_FLUSH_S", 0.2)
+    monkeypatch.setattr(life, "LAST_FLUSH_S", 0.2)
     target = LateFlush(MemoryNode(MiB))
     async with mirroring(pattern(MiB), target, auto_finalize=auto_finalize) as mirror:
         await mirror.ready()
@@ -250,7 +250,7 @@ async def test_a_target_that_hangs_in_the_last_flush_holds_guests_for_a_bounded_
 async def test_a_forced_cancel_waits_for_a_flush_that_guests_were_not_held_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job_module, "LAST_FLUSH_S", 0.05)
+    monkeypatch.setattr(life, "LAST_FLUSH_S", 0.05)
     target = LateFlush(MemoryNode(MiB))
     async with mirroring(pattern(MiB), target) as mirror:
         await mirror.ready()
@@ -336,7 +336,7 @@ class EarlyLoop(asyncio.SelectorEventLoop):
 
 @pytest.mark.timeout(30)
 def test_timers_that_come_early_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "FLUSH_RETRY_S", 0.2)
+    monkeypatch.setattr(life, "FLUSH_RETRY_S", 0.2)
     monkeypatch.setattr(hold_module, "GIVE_UP_S", 0.2)
 
     async def main() -> None:
