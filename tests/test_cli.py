@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -755,4 +754,3 @@ def test_no_headless_command_loads_qt(
     if arguments != ("run", "s.raw", "t.raw"):
         assert not roots & {"asyncio", "numpy"}
     assert "mirrorgui.nbd.uri" not in modules
-    assert stat.S_ISREG(source.stat().st_mode)
