@@ -26,6 +26,7 @@ from mirrorgui.logs import log_unexpected
 from mirrorgui.ui import i18n, style
 from mirrorgui.ui.assets import APPLICATION_ID, application_icon
 from mirrorgui.ui.backend import Backend, Engine
+from mirrorgui.ui.collector import Collector
 from mirrorgui.ui.controller import Controller
 from mirrorgui.ui.main_window import MainWindow
 from mirrorgui.ui.models.log import LogQueue
@@ -82,6 +83,8 @@ async def _main(app: QApplication, options: WindowOptions) -> int:
     window = make_window(app, Engine(), Settings(own), queue, quit_now)
     guard = ErrorGuard(window.show_notice, window)
     guard.install(loop)
+    collector = Collector(window)
+    collector.start()
     signals = Signals(window)
     signals.arrived.connect(window.close)
     window.show()
@@ -90,6 +93,7 @@ async def _main(app: QApplication, options: WindowOptions) -> int:
     finally:
         await window.shutdown()
         signals.restore()
+        collector.stop()
         guard.restore(loop)
         window.close()
         window.deleteLater()

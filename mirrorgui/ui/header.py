@@ -124,8 +124,10 @@ class Header(QFrame):
             return tr("took {time}", time=_elapsed(frame.rates)) if frame.rates.active_ns else ""
         if frame.rates.state is EtaState.PAUSED:
             return tr("{size} left", size=format_size(frame.snapshot.remaining))
-        if frame.snapshot.ready and frame.snapshot.actively_synced:
-            return tr("every answered write is on both images")
+        if frame.snapshot.ready:
+            # Copying as fast as guests write is all that can be asked of a mirror in sync.
+            synced = frame.snapshot.actively_synced
+            return tr("every answered write is on both images") if synced else ""
         return self._eta.update(frame.rates, time.time())
 
     def _show_progress(self, shown: Shown) -> None:

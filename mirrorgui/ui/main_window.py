@@ -198,9 +198,14 @@ class MainWindow(QMainWindow):
 
     def _show_selected(self, key: int | None) -> None:
         view = self.views.get(key) if key is not None else None
+        begun = view is not None and self.stack.currentWidget() is self.empty
         self.stack.setCurrentWidget(view if view is not None else self.empty)
         self.jobs.select(key)
         self._fit_list()
+        if begun and view is not None:
+            # The button that had the keyboard is gone; Space pauses from here.
+            here = self.jobs.list if self.jobs.isVisible() else view.tabs.tabBar()
+            here.setFocus(Qt.FocusReason.OtherFocusReason)
         frame = self.controller.frame()
         if frame is None:
             self.act.update(None)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from PySide6.QtCore import QByteArray, QSettings
 from PySide6.QtWidgets import QMainWindow, QSplitter
 
+from mirrorgui.nbd.constants import DEFAULT_PORT
+from mirrorgui.ui.export_form import LOOPBACK, ExportValues, read_address, write_address
 from mirrorgui.ui.theme import ThemeChoice
 
 LAYOUT_VERSION = 1
@@ -75,6 +77,33 @@ class Settings:
     @folder.setter
     def folder(self, path: str) -> None:
         self._store.setValue("folder", path)
+
+    @property
+    def export(self) -> ExportValues:
+        """How the source was offered last. Names, sockets and agreements are not remembered."""
+        try:
+            host, port = read_address(self._text("export/address"))
+        except ValueError:
+            host, port = LOOPBACK, DEFAULT_PORT
+        return ExportValues(
+            enabled=self._text("export/enabled") == "yes",
+            unix=self._text("export/way") != "tcp",
+            host=host,
+            port=port,
+            read_only=self._text("export/read-only") == "yes",
+            certificates=self._text("export/certificates"),
+        )
+
+    @export.setter
+    def export(self, values: ExportValues) -> None:
+        self._store.setValue("export/enabled", "yes" if values.enabled else "no")
+        if not values.enabled:
+            return  # what was chosen before is offered again with the next export
+        self._store.setValue("export/way", "unix" if values.unix else "tcp")
+        self._store.setValue("export/read-only", "yes" if values.read_only else "no")
+        if not values.unix:
+            self._store.setValue("export/address", write_address(values.host, values.port))
+            self._store.setValue("export/certificates", values.certificates)
 
     def sync(self) -> None:
         """Write everything to the disk now."""

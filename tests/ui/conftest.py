@@ -1,12 +1,15 @@
 """Fixtures of the window's tests: a Qt loop for asyncio, and nothing left behind."""
 
 import asyncio
+import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("QT_API", "pyside6")
 os.environ.setdefault("PYQTGRAPH_QT_LIB", "PySide6")
 
 import pytest
+import pytestqt.plugin
 import qasync
 from PySide6.QtCore import QEvent, QSettings, QStandardPaths, QTimer
 from PySide6.QtWidgets import QApplication
@@ -18,6 +21,10 @@ from mirrorgui.ui.settings import Settings
 from mirrorgui.ui.theme import ThemeChoice, theme_of
 from tests.ui.driving import Driver
 from tests.ui.fakes import FakeBackend
+
+# pytest-qt processes Qt's events before and after each test. Asyncio's tasks hang on Qt's timers
+# and would run then, without a running loop.
+pytestqt.plugin._process_events = lambda: None
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +80,11 @@ def loop(qapp):
     """A loop for asyncio on Qt's; every task and timer is gone afterwards."""
     loop = Loop(qapp)
     asyncio.set_event_loop(loop)
+    # As in the application: the loop's own one starts ten threads.
+    executor = ThreadPoolExecutor(2)
+    loop.set_default_executor(executor)
     yield loop
+    executor.shutdown()
     tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
     for task in tasks:
         task.cancel()
@@ -86,13 +97,24 @@ def loop(qapp):
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(qapp):
-    """Every window is deleted after a test, and no timer outlives it."""
+    """Every window is deleted after a test, and no timer outlives it.
+
+    Garbage is collected here and not in whichever thread happens to allocate, as in the
+    application: Qt's objects must go on their own thread.
+    """
+    gc.disable()
     yield
-    for widget in qapp.topLevelWidgets():
+    windows = qapp.topLevelWidgets()
+    for widget in windows:
         widget.close()
         widget.deleteLater()
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     qapp.processEvents()
+    if windows:
+        gc.collect()
+        # The next pass need not go through what has survived this one.
+        gc.freeze()
+    gc.enable()
     running = [
         timer
         for timer in qapp.findChildren(QTimer)

@@ -139,7 +139,7 @@ def test_a_source_that_cannot_be_read_is_said_beside_start(form, reason):
     form.driver.backend.infos[SOURCE] = ImageRefused("source", SOURCE, reason)
     fill(form)
     assert form.reason.text() == reason
-    assert reason in form.remarks.texts()
+    assert form.start.accessibleDescription() == reason
     assert not form.start.isEnabled()
 
 
@@ -174,6 +174,23 @@ def test_warnings_are_listed_and_do_not_forbid(form):
         "May run out of space: up to 1.0 GiB needed, 1.0 MiB free.",
         "Same disk: expect half the speed.",
     ]
+
+
+def test_a_second_refusal_is_listed(form):
+    findings(form, (Severity.REFUSE, "a", "First."), (Severity.REFUSE, "b", "Second."))
+    fill(form)
+    assert form.reason.text() == "First."
+    assert form.remarks.texts() == ["Second."]
+
+
+def test_the_dialog_grows_for_what_it_has_to_say(form):
+    fill(form)
+    form.resize(form.width(), 400)
+    form.driver.settle()
+    findings(form, *((Severity.WARN, str(n), f"Warning {n}.") for n in range(6)))
+    look(form)
+    form.driver.settle()
+    assert form.height() > 400
 
 
 def existing(form, tmp_path, name="target.img"):

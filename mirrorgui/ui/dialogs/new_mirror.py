@@ -25,6 +25,7 @@ from PySide6.QtWidgets import (
 
 from mirrorgui.errors import InvalidInput, MirrorGUIError
 from mirrorgui.session import MirrorRequest
+from mirrorgui.ui.assets import icons_of
 from mirrorgui.ui.controller import Controller
 from mirrorgui.ui.device_texts import gone_text, same_device
 from mirrorgui.ui.dialogs.device_picker import DevicePicker
@@ -84,27 +85,33 @@ class NewMirrorDialog(QDialog):
         self.remarks = RemarkList(self)
         self.summary = QLabel(self)
         self.reason = QLabel(self)
+        self._reason_icon = QLabel(self)
         self.cancel = QPushButton(tr("Cancel"), self)
         self.start = QPushButton(self)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE_MS)
+        # Layouts know what they need only after the event in which something was shown.
+        self._growing = QTimer(self)
+        self._growing.setSingleShot(True)
+        self._growing.timeout.connect(self._grow)
         self._lay_out()
+        self.options.export.fill(settings.export)
         self._connect()
         self._judge()
 
     def _lay_out(self) -> None:
-        page = QWidget(self)
+        page = self._page = QWidget(self)
         columns = QHBoxLayout(page)
         self._columns = columns
         columns.setContentsMargins(16, 14, 16, 6)
         columns.setSpacing(14)
         options = self.options
-        left = PartColumn((self.source, self.target, options.sync), page)
-        right = PartColumn((options.pace, options.policy), page)
+        left = PartColumn((self.source, self.target, options.export), page)
+        right = PartColumn((options.sync, options.pace, options.policy), page)
         columns.addWidget(left, 5)
         columns.addWidget(right, 4)
-        scroll = QScrollArea(self)
+        scroll = self._scroll = QScrollArea(self)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
@@ -117,6 +124,7 @@ class NewMirrorDialog(QDialog):
         self.cancel.setAutoDefault(False)
         row = QHBoxLayout()
         row.setSpacing(10)
+        row.addWidget(self._reason_icon)
         row.addWidget(self.reason, 1)
         row.addWidget(self.cancel)
         row.addWidget(self.start)
@@ -148,6 +156,8 @@ class NewMirrorDialog(QDialog):
         for part in (self.options.sync, self.options.pace, self.options.policy):
             part.edited.connect(self._judge)
         self.options.pace.edited.connect(self._show_source)
+        self.options.export.edited.connect(self._images_edited)
+        self.options.export.agreed.connect(self._judge)
         self.source.browse_requested.connect(self._browse_source)
         self.source.devices_requested.connect(self._pick_source_device)
         self.target.browse_requested.connect(self._browse_target)
@@ -246,9 +256,11 @@ class NewMirrorDialog(QDialog):
         values = self.values()
         self.verdict = verdict = judge(values, self.look)
         self.target.show_look(self.look, verdict.tick)
-        self.remarks.show_remarks(verdict.remarks)
+        self.options.export.show_look(values.source, verdict.export_tick)
         self.summary.setText(summary(values, self.look))
         reason = self._extra or verdict.reason
+        # The first reason stands beside Start, with more weight than in a list.
+        self.remarks.show_remarks([each for each in verdict.remarks if each.text != reason])
         if not reason and not self._up_to_date:
             reason = tr("Looking at the images...")
         if self._starting:
@@ -256,7 +268,20 @@ class NewMirrorDialog(QDialog):
         self.reason.setText(reason)
         waiting = self._starting or (not self._extra and not verdict.reason)
         set_look(self.reason, "muted" if waiting else "problem")
+        self._reason_icon.setVisible(bool(reason))
+        name, color = ("wait", "muted") if waiting else ("error", "danger")
+        icons_of().give(self._reason_icon, name, color, 18)
         self._show_start(verdict, reason)
+        self._growing.start()
+
+    def _grow(self) -> None:
+        """Make room for what there is to say, as far as the screen has it; never shrink."""
+        here = self._scroll.viewport()
+        wanted = max(self._page.sizeHint().height(), self._page.heightForWidth(here.width()))
+        missing = wanted - here.height()
+        room = self.screen().availableSize().height() - 60 - self.height()
+        if self.isVisible() and missing > 0 and room > 0:
+            self.resize(self.width(), self.height() + min(missing, room))
 
     def _show_start(self, verdict: Verdict, reason: str) -> None:
         text = tr("Erase and &start") if verdict.destructive else tr("&Start mirroring")
@@ -336,6 +361,7 @@ class NewMirrorDialog(QDialog):
             self._refused(str(error))
         else:
             self._settings.add_recent(values.source)
+            self._settings.export = values.export
             self._settings.folder = str(Path(values.source).parent)
             self.accept()
         finally:

@@ -24,6 +24,7 @@ from mirrorgui.mirror.options import (
     effective_granularity,
 )
 from mirrorgui.session import WhenReady
+from mirrorgui.ui.dialogs.export_part import ExportPart
 from mirrorgui.ui.fields import PolicyField, SizeField, SpeedField
 from mirrorgui.ui.form import FormValues
 from mirrorgui.ui.form_texts import buffer_text, chunks_text, top_reason
@@ -75,7 +76,7 @@ class SyncPart(QGroupBox):
         }
         self._group = QButtonGroup(self)
         column = QVBoxLayout(self)
-        column.setContentsMargins(14, 4, 14, 12)
+        column.setContentsMargins(14, 8, 14, 12)
         column.setSpacing(2)
         for mode, button in self.buttons.items():
             self._group.addButton(button)
@@ -151,7 +152,7 @@ class PacePart(QGroupBox):
 
     def _lay_out(self) -> None:
         form = QFormLayout(self)
-        form.setContentsMargins(14, 4, 14, 12)
+        form.setContentsMargins(14, 8, 14, 12)
         form.setVerticalSpacing(9)
         form.addRow(tr("Speed &limit"), self.speed)
         form.addRow(tr("&Copy mode"), self.copy_mode_row)
@@ -217,7 +218,7 @@ class PolicyPart(QGroupBox):
             self.when_ready.addItem(label, choice)
         self.when_ready_row = Explained(self.when_ready, self)
         form = QFormLayout(self)
-        form.setContentsMargins(14, 4, 14, 12)
+        form.setContentsMargins(14, 8, 14, 12)
         form.setVerticalSpacing(9)
         form.addRow(tr("If re&ading fails"), self.reading)
         form.addRow(tr("If writing &fails"), self.writing)
@@ -253,6 +254,7 @@ class OptionParts:
         self.sync = SyncPart(parent)
         self.pace = PacePart(parent)
         self.policy = PolicyPart(parent)
+        self.export = ExportPart(parent)
 
     def read(self, into: FormValues) -> FormValues:
         """Return ``into`` with the options that are filled in; unreadable ones keep theirs."""
@@ -269,7 +271,8 @@ class OptionParts:
             on_source_error=self.policy.reading.policy(),
             on_target_error=self.policy.writing.policy(),
             when_ready=self.policy.choice(),
-            mistakes=mistakes,
+            export=self.export.values(),
+            mistakes=mistakes + self.export.mistakes(),
         )
 
     def fill(self, values: FormValues) -> None:
@@ -283,3 +286,4 @@ class OptionParts:
         self.policy.writing.set_policy(values.on_target_error)
         index = self.policy.when_ready.findData(values.when_ready)
         self.policy.when_ready.setCurrentIndex(index)
+        self.export.fill(values.export)
