@@ -147,9 +147,9 @@ class MirrorJob(JobLife):
         Raises:
             StateError: not in this status, or not paused.
         """
-        require(self.job_id, Verb.RESUME, self._record.status)
-        if not self._record.pause_wanted:
+        if not self._record.pause_wanted:  # before the status, as in QEMU
             raise self._refusal(Verb.RESUME, "Can't resume a job that was not paused")
+        require(self.job_id, Verb.RESUME, self._record.status)
         self._record.paused_by_user = self._record.paused_by_error = False
         self._record.io_status = "ok"
         self._record.wake()
