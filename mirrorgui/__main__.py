@@ -23,7 +23,6 @@ _ON_A_SCREEN = ("", "xcb", "wayland", "wayland-egl")
 _COMMANDS = """\
 without a window:
   mirrorgui run SOURCE TARGET ...    mirror, with progress on stderr
-  mirrorgui serve --qmp ADDRESS      the engine, controlled over QMP
   mirrorgui info IMAGE               format, size, backing chain
   mirrorgui compare A B              0 identical, 1 different, 2 error
   (each explains itself with --help; an image that is called 'run' is './run')

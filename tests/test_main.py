@@ -51,7 +51,7 @@ def test_version_is_the_packages(tmp_path: Path) -> None:
 def test_help_names_every_command(tmp_path: Path) -> None:
     outcome = _mirrorgui(tmp_path, "--help")
     assert outcome.returncode == 0
-    for command in ("run SOURCE TARGET", "serve", "info", "compare", "--demo"):
+    for command in ("run SOURCE TARGET", "info", "compare", "--demo"):
         assert command in outcome.stdout
 
 
