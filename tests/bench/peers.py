@@ -43,7 +43,11 @@ def run(command: list[str]) -> Usage:
     if program is None:
         raise SystemExit(f"{command[0]} is not installed")
     spawner = [sys.executable, "-S", "-E", "-c", _SPAWNER, program, *command[1:]]
-    done = subprocess.run(spawner, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    # Without cached bytecode every start would compile the program anew.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        spawner, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
     code, wall, cpu, peak = json.loads(done.stdout.splitlines()[-1])
     if code:
         raise SystemExit(f"{command}: exit status {code}: {done.stderr}")
