@@ -7,29 +7,22 @@ them once a second always. Events of a job bring a look at once.
 import asyncio
 import itertools
 import logging
-import shutil
-import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from mirrorgui.block.info import ImageInfo
-from mirrorgui.errors import InvalidInput, MirrorGUIError, StateError
+from mirrorgui.errors import InvalidInput, StateError
 from mirrorgui.mirror.bitmap import MapWords
 from mirrorgui.mirror.events import JobEvent
 from mirrorgui.mirror.options import CopyMode, ErrorPolicy, SyncMode
-from mirrorgui.mirror.rates import RateTracker
-from mirrorgui.mirror.snapshot import JobSnapshot
 from mirrorgui.mirror.states import OVER, JobStatus
 from mirrorgui.ui.backend import Backend, Session
-from mirrorgui.ui.form_texts import info_line
 from mirrorgui.ui.frame import Ends, Frame
-from mirrorgui.ui.i18n import tr
+from mirrorgui.ui.images import describe, free_space
+from mirrorgui.ui.mirror_record import MirrorRecord
 from mirrorgui.ui.models.log import LogQueue, line_of_event
-from mirrorgui.ui.names import Names, short_name
+from mirrorgui.ui.names import Names
 from mirrorgui.ui.notices import Notice, refused
 from mirrorgui.ui.tasks import TaskSet
 
@@ -44,27 +37,6 @@ FRAME_MS = 100
 
 SLOW_MS = 1000
 """For the list, the charts of mirrors that are not selected, and while nobody looks."""
-
-
-@dataclass(slots=True, eq=False)
-class _Mirror:
-    """One mirror; the controller's own."""
-
-    key: int
-    session: Session
-    names: Names
-    ends: Ends
-    snapshot: JobSnapshot
-    words: MapWords
-    tracker: RateTracker = field(default_factory=RateTracker)
-    generation: int | None = None
-    free_space: int | None = None
-    policies: tuple[ErrorPolicy, ErrorPolicy] = (ErrorPolicy.REPORT, ErrorPolicy.REPORT)
-    demonstration: "Demonstration | None" = None
-    delete_incomplete: bool = False
-    closed: bool = False
-    looking_after: bool = False
-    forget_events: Callable[[], None] | None = None
 
 
 class Controller(QObject):
@@ -90,7 +62,7 @@ class Controller(QObject):
         super().__init__(parent)
         self.backend = backend
         self._log = log
-        self._mirrors: dict[int, _Mirror] = {}
+        self._mirrors: dict[int, MirrorRecord] = {}
         self._selected: int | None = None
         self._keys = itertools.count()
         self.loop = asyncio.get_running_loop()
@@ -167,7 +139,7 @@ class Controller(QObject):
             if not mirror.closed and not mirror.looking_after:
                 self._tasks.spawn(self._look_after(mirror))
 
-    async def _look_after(self, mirror: _Mirror) -> None:
+    async def _look_after(self, mirror: MirrorRecord) -> None:
         """See whether another program took the target away; one look at a time."""
         mirror.looking_after = True
         try:
@@ -179,7 +151,7 @@ class Controller(QObject):
         for mirror in tuple(self._mirrors.values()):
             self._look(mirror)
 
-    def _look(self, mirror: _Mirror) -> None:
+    def _look(self, mirror: MirrorRecord) -> None:
         if not mirror.closed:
             mirror.snapshot = mirror.session.job.snapshot()
             self._copy_map(mirror)
@@ -188,7 +160,7 @@ class Controller(QObject):
         self.frame_ready.emit(self._frame_of(mirror))
 
     @staticmethod
-    def _copy_map(mirror: _Mirror) -> None:
+    def _copy_map(mirror: MirrorRecord) -> None:
         snapshot = mirror.snapshot
         if mirror.words.chunks != snapshot.chunks:
             mirror.words = MapWords.empty(snapshot.chunks)
@@ -198,7 +170,7 @@ class Controller(QObject):
             mirror.generation = snapshot.generation
 
     @staticmethod
-    def _frame_of(mirror: _Mirror) -> Frame:
+    def _frame_of(mirror: MirrorRecord) -> Frame:
         return Frame(
             mirror.key,
             mirror.names,
@@ -211,7 +183,7 @@ class Controller(QObject):
             target_loss=mirror.session.target_loss,
         )
 
-    def _watch_space(self, mirror: _Mirror) -> None:
+    def _watch_space(self, mirror: MirrorRecord) -> None:
         if mirror.snapshot.io_status != "nospace":
             mirror.free_space = None
             return
@@ -239,7 +211,7 @@ class Controller(QObject):
         ends = await self._describe(request, session)
         job = session.job
         snapshot = job.snapshot()
-        mirror = _Mirror(
+        mirror = MirrorRecord(
             next(self._keys),
             session,
             Names.of(request.source, request.target),
@@ -273,19 +245,19 @@ class Controller(QObject):
 
         return await loop.run_in_executor(None, look)
 
-    def _heard(self, mirror: _Mirror, event: JobEvent) -> None:
+    def _heard(self, mirror: MirrorRecord, event: JobEvent) -> None:
         if self._log is not None:
             self._log.put(line_of_event(event, mirror.snapshot.job_id))
         if not self._soon.isActive():
             self._soon.start()
 
-    async def _wait_for(self, mirror: _Mirror) -> None:
+    async def _wait_for(self, mirror: MirrorRecord) -> None:
         await mirror.session.wait()
         self._look(mirror)
         if mirror.demonstration is None:
             await self._close(mirror)
 
-    async def _close(self, mirror: _Mirror) -> None:
+    async def _close(self, mirror: MirrorRecord) -> None:
         if mirror.closed:
             return
         self._look(mirror)
@@ -458,38 +430,3 @@ class Controller(QObject):
     def tell(self, notice: Notice) -> None:
         """Show a notice that belongs to no mirror's state."""
         self.notice.emit(notice)
-
-
-def free_space(specification: str) -> int | None:
-    """Return the bytes free to this user where a file lies; None for what is no file.
-
-    Raises:
-        OSError: the folder cannot be asked.
-    """
-    path = Path(specification)
-    if specification.startswith(("json:", "nbd")) or not path.parent.is_dir():
-        return None
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        return None
-    return shutil.disk_usage(path.parent).free
-
-
-def describe(backend: Backend, request: "MirrorRequest", *, created: bool) -> Ends:
-    """Say what both images are, in a few words each; blocking. Empty where it cannot be told."""
-    source = _info(backend, request.source, request.source_format)
-    target = _info(backend, request.target, request.target_format)
-    target_line = info_line(target) if target is not None else ""
-    if created:
-        target_line = tr("{line}, new file", line=target_line) if target_line else tr("new file")
-    return Ends(
-        info_line(source) if source is not None else "",
-        target_line,
-        short_name(source.backing_filename) if source and source.backing_filename else "",
-    )
-
-
-def _info(backend: Backend, specification: str, image_format: str | None) -> ImageInfo | None:
-    try:
-        return backend.info(specification, image_format)
-    except MirrorGUIError:
-        return None

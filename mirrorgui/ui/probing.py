@@ -7,9 +7,9 @@ from mirrorgui.block.info import ImageInfo
 from mirrorgui.block.safety import Finding, Severity
 from mirrorgui.errors import InvalidInput, MirrorGUIError
 from mirrorgui.ui.backend import Backend
-from mirrorgui.ui.controller import free_space
 from mirrorgui.ui.export_form import export_request, missing_text
 from mirrorgui.ui.form import FormValues, Look, build_request
+from mirrorgui.ui.images import free_space
 
 
 def look_at(backend: Backend, values: FormValues) -> Look:
