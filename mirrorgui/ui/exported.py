@@ -4,11 +4,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mirrorgui.nbd.uri import parse_uri
 from mirrorgui.ui.export_texts import ClientCommand, client_commands
 from mirrorgui.ui.i18n import ntr, tr
 
 if TYPE_CHECKING:
     from mirrorgui.nbd.statistics import ConnectionStatistics
+    from mirrorgui.ui.backend import Session
+
+LOOK_NS = 500_000_000
+"""Twice a second: nobody reads numbers faster than that, and a hundred clients are no effort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +67,33 @@ def age_text(seconds: float) -> str:
     if seconds < 3600:
         return tr("{n} min ago", n=int(seconds // 60))
     return tr("{n} h ago", n=int(seconds // 3600))
+
+
+class ExportWatch:
+    """Looks at a session's export, twice a second at most however often it is asked.
+
+    Args:
+        session: an open session.
+    """
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        request = session.request.export
+        self._read_only = request is not None and request.read_only
+        self._certificates = parse_uri(request.uri).tls_certificates if request is not None else ""
+        self._latest: Exported | None = None
+        self._looked_ns = 0
+
+    def look(self, now_ns: int) -> Exported | None:
+        """Return the export as it is at ``now_ns`` (of a clock that never goes back), or None."""
+        if not self._session.export_uri:
+            return None
+        if self._latest is None or now_ns - self._looked_ns >= LOOK_NS:
+            self._looked_ns = now_ns
+            self._latest = Exported(
+                self._session.export_uri,
+                self._read_only,
+                self._certificates,
+                self._session.clients(),
+            )
+        return self._latest
