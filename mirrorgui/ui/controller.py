@@ -156,6 +156,7 @@ class Controller(QObject):
             mirror.snapshot = mirror.session.job.snapshot()
             self._copy_map(mirror)
             mirror.tracker.add(mirror.snapshot)
+            mirror.exported = mirror.watch.look(mirror.snapshot.time_ns)
             self._watch_space(mirror)
         self.frame_ready.emit(self._frame_of(mirror))
 
@@ -181,6 +182,7 @@ class Controller(QObject):
             mirror.free_space,
             demonstration=mirror.demonstration is not None,
             target_loss=mirror.session.target_loss,
+            exported=mirror.exported,
         )
 
     def _watch_space(self, mirror: MirrorRecord) -> None:
@@ -254,8 +256,18 @@ class Controller(QObject):
     async def _wait_for(self, mirror: MirrorRecord) -> None:
         await mirror.session.wait()
         self._look(mirror)
-        if mirror.demonstration is None:
+        if mirror.exported is not None:
+            await self._keep_serving(mirror)
+        elif mirror.demonstration is None:
             await self._close(mirror)
+
+    async def _keep_serving(self, mirror: MirrorRecord) -> None:
+        """Leave the guests their disk; the other image is for everybody now."""
+        await mirror.session.release_unused()
+        if mirror.delete_incomplete and not mirror.closed:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, mirror.session.delete_incomplete_target)
+        self._look(mirror)
 
     async def _close(self, mirror: MirrorRecord) -> None:
         if mirror.closed:
@@ -268,6 +280,7 @@ class Controller(QObject):
             mirror.demonstration.stop()
         await mirror.session.close()
         mirror.snapshot = mirror.session.job.snapshot()
+        mirror.exported = None
         if mirror.delete_incomplete:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, mirror.session.delete_incomplete_target)
@@ -301,6 +314,14 @@ class Controller(QObject):
             self._frame_of(each)
             for each in self._mirrors.values()
             if each.snapshot.status not in OVER
+        )
+
+    def serving(self) -> tuple[Frame, ...]:
+        """Return the mirrors that have ended and whose disk is still offered to clients."""
+        return tuple(
+            self._frame_of(each)
+            for each in self._mirrors.values()
+            if each.snapshot.status in OVER and each.exported is not None
         )
 
     def target_created(self, key: int) -> bool:

@@ -26,6 +26,7 @@ from mirrorgui.ui.questions import (
     complete_question,
     discard_question,
     end_demonstration_question,
+    stop_serving_question,
 )
 from mirrorgui.ui.settings import Settings
 from mirrorgui.ui.tasks import TaskSet
@@ -88,7 +89,13 @@ class Flows(QObject):
         """Open the dialog filled in as it was; the target needs a new choice."""
         key = self._controller.selected
         request = self._controller.request(key) if key is not None else None
-        if request is not None:
+        frame = self._controller.frame()
+        if request is None or frame is None:
+            return
+        if frame.exported is not None:
+            # Its clients still use the source, which the new mirror has to open.
+            self._once(self._remove_served(frame, lambda: self._new_dialog().fill(request)))
+        else:
             self._new_dialog().fill(request)
 
     def demonstrate(self) -> None:
@@ -165,8 +172,22 @@ class Flows(QObject):
     def remove(self) -> None:
         """Take an ended mirror off the list."""
         frame = self._controller.frame()
-        if frame is not None and availability(Act.REMOVE, frame.snapshot).enabled:
+        if frame is None or not availability(Act.REMOVE, frame.snapshot).enabled:
+            return
+        if frame.exported is not None and self._controller.clients(frame.key):
+            self._once(self._remove_served(frame))
+        else:
             self._once(self._controller.remove(frame.key))
+
+    async def _remove_served(self, frame: Frame, after: Callable[[], None] | None = None) -> None:
+        clients = self._controller.clients(frame.key) or 0
+        served = ((frame.snapshot, frame.names),)
+        question = stop_serving_question(served, clients=clients, closing=False)
+        answer, _ = await ask_question(question, self._window)
+        if answer is Answer.STOP:
+            await self._controller.remove(frame.key)
+            if after is not None:
+                after()
 
     # Verbs with a small dialog.
 
@@ -223,20 +244,49 @@ class Flows(QObject):
             self._controller.tell(closing_notice(ending[0].names))
             self._once(self._close_later(quit_now))
             return
-        working = [each for each in self._controller.working() if not each.demonstration]
-        if working:
-            self._once(self._close(working, quit_now))
+        if self._at_work() or self._controller.serving():
+            self._once(self._ask_to_close(quit_now))
         else:
             quit_now()
 
+    def _at_work(self) -> list[Frame]:
+        return [each for each in self._controller.working() if not each.demonstration]
+
+    async def _ask_to_close(self, quit_now: Callable[[], None]) -> None:
+        working, served = self._at_work(), list(self._controller.serving())
+        if working:
+            await self._close(working, quit_now)
+        elif served:
+            await self._close_served(served, quit_now)
+        else:
+            quit_now()
+
+    async def _close_served(self, served: list[Frame], quit_now: Callable[[], None]) -> None:
+        pairs = tuple((each.snapshot, each.names) for each in served)
+        clients = self._count_clients(served) or 0
+        question = stop_serving_question(pairs, clients=clients, closing=True)
+        answer, _ = await ask_question(question, self._window)
+        if answer is Answer.STOP:
+            quit_now()
+
+    def _count_clients(self, frames: list[Frame]) -> int | None:
+        """Return how many clients use these mirrors; None when none of them is exported."""
+        counts = [
+            self._controller.clients(each.key) or 0 for each in frames if each.exported is not None
+        ]
+        return sum(counts) if counts else None
+
     async def _close_later(self, quit_now: Callable[[], None]) -> None:
         await self._controller.wait_for_ending()
-        quit_now()
+        self._controller.look_now()
+        await self._ask_to_close(quit_now)
 
     async def _close(self, working: list[Frame], quit_now: Callable[[], None]) -> None:
         created = any(self._controller.target_created(each.key) for each in working)
         pairs = tuple((each.snapshot, each.names) for each in working)
-        answer, delete = await ask_question(close_question(pairs, created=created), self._window)
+        clients = self._count_clients([*working, *self._controller.serving()])
+        question = close_question(pairs, created=created, clients=clients)
+        answer, delete = await ask_question(question, self._window)
         if answer is Answer.FINISH:
             await self._controller.finish_all()
         elif answer is Answer.STOP and delete:

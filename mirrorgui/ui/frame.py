@@ -3,11 +3,14 @@
 Free of Qt. All panels draw the same frame, so that no two of them can disagree.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirrorgui.mirror.bitmap import MapWords
 from mirrorgui.mirror.rates import Rates
 from mirrorgui.mirror.snapshot import JobSnapshot
+from mirrorgui.mirror.states import OVER
+from mirrorgui.ui.exported import Exported
+from mirrorgui.ui.i18n import tr
 from mirrorgui.ui.names import Names
 from mirrorgui.ui.notices import Notice, notice_for
 from mirrorgui.ui.wording import Shown, shown_state
@@ -35,6 +38,7 @@ class Frame:
         free_space: bytes free where the target lies, when known.
         demonstration: temporary images, a guest of our own.
         target_loss: what another program did to the target's file; empty when nothing.
+        exported: how the disk is offered to guests, as long as it is.
     """
 
     key: int
@@ -46,6 +50,7 @@ class Frame:
     free_space: int | None = None
     demonstration: bool = False
     target_loss: str = ""
+    exported: Exported | None = None
 
     @property
     def shown(self) -> Shown:
@@ -63,10 +68,14 @@ class Frame:
         too_slow = None
         if not self.rates.converging:
             too_slow = (self.rates.trend_dirtied, self.rates.trend_copied)
-        return notice_for(
+        found = notice_for(
             self.snapshot,
             self.names,
             free_space=self.free_space,
             too_slow=too_slow,
             target_loss=self.target_loss,
         )
+        if found is None or self.exported is None or self.snapshot.status not in OVER:
+            return found
+        served = tr("Clients keep the disk until you remove this mirror from the list.")
+        return replace(found, text=f"{found.text} {served}")

@@ -21,6 +21,7 @@ from mirrorgui.mirror.states import OVER
 from mirrorgui.ui.announce import announce
 from mirrorgui.ui.assets import icons_of
 from mirrorgui.ui.elide import ElidedLabel
+from mirrorgui.ui.exported import Exported, connected_text
 from mirrorgui.ui.frame import Frame
 from mirrorgui.ui.i18n import tr
 from mirrorgui.ui.rate_texts import EtaText, limit_text
@@ -103,7 +104,7 @@ class Header(QFrame):
         shown = frame.shown
         self._show_state(frame, shown)
         self._show_progress(shown)
-        self.numbers.update_frame(frame.snapshot, frame.rates)
+        self.numbers.update_frame(frame.snapshot, frame.rates, frame.exported)
 
     def _show_state(self, frame: Frame, shown: Shown) -> None:
         text = headline(frame.snapshot, shown)
@@ -196,8 +197,10 @@ class Numbers(QWidget):
         self._grid.addWidget(value, 1, column)
         self._values[key] = value
 
-    def update_frame(self, snapshot: JobSnapshot, rates: Rates) -> None:
-        """Show the totals of a snapshot and its rates."""
+    def update_frame(
+        self, snapshot: JobSnapshot, rates: Rates, exported: Exported | None = None
+    ) -> None:
+        """Show the totals of a snapshot and its rates, and how many clients there are."""
         done = snapshot.copied_bytes + snapshot.zeroed_bytes
         self._say(
             "copied",
@@ -220,7 +223,10 @@ class Numbers(QWidget):
             tr("{n} bytes made dirty by clients since the start", n=f"{snapshot.dirtied_bytes:,}"),
         )
         self._say("rate", _rate(rates), _rate_tip(rates))
-        self._say("clients", format_rate(rates.guest_written), tr("in the last 5 seconds"))
+        written = format_rate(rates.guest_written)
+        if exported is not None:
+            written = f"{written}, {connected_text(len(exported.clients))}"
+        self._say("clients", written, tr("in the last 5 seconds"))
         limit = format_rate(snapshot.speed) if snapshot.speed else tr("none")
         self._say("limit", limit, limit_text(rates))
         blocking = snapshot.copy_mode is CopyMode.WRITE_BLOCKING

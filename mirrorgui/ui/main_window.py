@@ -132,6 +132,7 @@ class MainWindow(QMainWindow):
             (self.act.map, "map"),
             (self.act.charts, "charts"),
             (self.act.errors, "errors"),
+            (self.act.clients, "clients"),
             (self.act.log, "log"),
         ):
             action.triggered.connect(lambda _checked=False, name=panel: self._show_panel(name))

@@ -53,7 +53,7 @@ class Menus:
     def _fill_view(self, window: QMainWindow) -> None:
         actions = self._actions
         menu = self._bar.addMenu(tr("&View"))
-        menu.addActions([actions.map, actions.charts, actions.errors, actions.log])
+        menu.addActions([actions.map, actions.charts, actions.errors, actions.clients, actions.log])
         menu.addSeparator()
         menu.addAction(actions.find)
         menu.addSeparator()

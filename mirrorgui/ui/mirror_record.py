@@ -9,6 +9,7 @@ from mirrorgui.mirror.options import ErrorPolicy
 from mirrorgui.mirror.rates import RateTracker
 from mirrorgui.mirror.snapshot import JobSnapshot
 from mirrorgui.ui.backend import Session
+from mirrorgui.ui.exported import Exported, ExportWatch
 from mirrorgui.ui.frame import Ends
 from mirrorgui.ui.names import Names
 
@@ -34,4 +35,9 @@ class MirrorRecord:
     delete_incomplete: bool = False
     closed: bool = False
     looking_after: bool = False
+    exported: Exported | None = None
     forget_events: Callable[[], None] | None = None
+    watch: ExportWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = ExportWatch(self.session)

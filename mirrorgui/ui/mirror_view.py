@@ -16,6 +16,7 @@ from mirrorgui.mirror.states import OVER
 from mirrorgui.ui.assets import icons_of
 from mirrorgui.ui.availability import Act, availability
 from mirrorgui.ui.charts import ChartsPanel
+from mirrorgui.ui.export_bar import ExportBar
 from mirrorgui.ui.frame import Frame
 from mirrorgui.ui.header import Header
 from mirrorgui.ui.heatmap.panel import ByteRange, MapPanel
@@ -24,6 +25,7 @@ from mirrorgui.ui.inflight import InFlightPanel
 from mirrorgui.ui.message_bar import MessageBar
 from mirrorgui.ui.models.log import LogModel
 from mirrorgui.ui.notices import NoticeAction
+from mirrorgui.ui.panels.clients import ClientsPanel
 from mirrorgui.ui.panels.errors import ErrorsPanel
 from mirrorgui.ui.panels.log import LogPanel
 from mirrorgui.ui.style import set_look
@@ -73,12 +75,14 @@ class MirrorView(QWidget):
         super().__init__(parent)
         self.key = first.key
         self.header = Header(self)
+        self.export = ExportBar(self)
         self.banner = Banner(self)
         self.message = MessageBar(self)
         self.in_flight = InFlightPanel(self)
         self.map = MapPanel(self)
         self.charts = ChartsPanel(self)
         self.errors = ErrorsPanel(self)
+        self.clients = ClientsPanel(self)
         self.log = LogPanel(log, self)
         self.tabs = QTabWidget(self)
         self._source: tuple[str, int, int] | None = None
@@ -95,6 +99,7 @@ class MirrorView(QWidget):
             (self.map, tr("Map")),
             (self.charts, tr("Charts")),
             (self.errors, tr("Errors")),
+            (self.clients, tr("Clients")),
             (self.log, tr("Log")),
         ):
             self.tabs.addTab(panel, title)
@@ -107,6 +112,7 @@ class MirrorView(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addWidget(self.header)
+        column.addWidget(self.export)
         column.addLayout(bars)
         column.addWidget(self.in_flight)
         column.addWidget(self.tabs, 1)
@@ -117,6 +123,7 @@ class MirrorView(QWidget):
         self.errors.try_again_requested.connect(self.resume_requested)
         self.errors.place_requested.connect(self.show_place)
         self.errors.count_changed.connect(self._count_errors)
+        self.clients.count_changed.connect(self._count_clients)
         self.map.errors_requested.connect(self._show_errors_at)
 
     def update_frame(self, frame: Frame) -> None:
@@ -138,6 +145,8 @@ class MirrorView(QWidget):
         self.map.update_frame(snapshot, frame.words)
         self.charts.add_sample(snapshot, frame.rates)
         self.errors.update_frame(frame)
+        self.export.show_export(frame.exported)
+        self.clients.update_export(frame.exported)
 
     def _fit(self) -> None:
         """Leave the operations in flight out when they are over, or the map needs the room."""
@@ -174,3 +183,7 @@ class MirrorView(QWidget):
     def _count_errors(self, count: int) -> None:
         text = tr("Errors ({n})", n=count) if count else tr("Errors")
         self.tabs.setTabText(self.tabs.indexOf(self.errors), text)
+
+    def _count_clients(self, count: int) -> None:
+        text = tr("Clients ({n})", n=count) if count else tr("Clients")
+        self.tabs.setTabText(self.tabs.indexOf(self.clients), text)

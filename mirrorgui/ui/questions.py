@@ -7,7 +7,8 @@ means.
 import enum
 from dataclasses import dataclass
 
-from mirrorgui.mirror.snapshot import JobSnapshot
+from mirrorgui.mirror.snapshot import JobSnapshot, Outcome
+from mirrorgui.ui.exported import users_text
 from mirrorgui.ui.i18n import ntr, tr
 from mirrorgui.ui.names import Names
 from mirrorgui.ui.wording import percent, progress_share
@@ -124,12 +125,15 @@ def complete_question(names: Names, *, clients: int | None, backing: str = "") -
     )
 
 
-def close_question(working: tuple[tuple[JobSnapshot, Names], ...], *, created: bool) -> Question:
+def close_question(
+    working: tuple[tuple[JobSnapshot, Names], ...], *, created: bool, clients: int | None = None
+) -> Question:
     """Ask before the window closes on mirrors that are at work.
 
     Args:
         working: each job with its names; at least one.
         created: some incomplete target file was made by us, so that it may be deleted.
+        clients: how many use exports; None when nothing is exported.
     """
     synced = [names for snapshot, names in working if snapshot.ready]
     unfinished = [(each, names) for each, names in working if not each.ready]
@@ -144,7 +148,11 @@ def close_question(working: tuple[tuple[JobSnapshot, Names], ...], *, created: b
     sentences += [
         tr("{target} is in sync but not finished.", target=names.target) for names in synced
     ]
-    sentences.append(tr("Clients lose their disk; nothing is lost on the source."))
+    if clients is None:
+        sentences.append(tr("Nothing is lost on the source."))
+    else:
+        sentences.append(users_text(clients))
+        sentences.append(tr("Clients lose their disk; nothing is lost on the source."))
     title = ntr("A mirror is running.", "{n} mirrors are running.", len(working))
     finish = (
         (Choice(Answer.FINISH, tr("&Finish without switching, then close")),)
@@ -160,6 +168,33 @@ def close_question(working: tuple[tuple[JobSnapshot, Names], ...], *, created: b
             Choice(Answer.STOP, tr("&Stop everything"), dangerous=True),
         ),
         tr("&Delete the incomplete file") if created and unfinished else "",
+    )
+
+
+def stop_serving_question(
+    served: tuple[tuple[JobSnapshot, Names], ...], *, clients: int, closing: bool
+) -> Question:
+    """Ask before clients of mirrors that have ended lose their disk.
+
+    Args:
+        served: each job with its names; at least one.
+        clients: how many use them.
+        closing: the window is being closed; otherwise the mirror goes off the list.
+    """
+    names = [
+        pair.target if snapshot.outcome is Outcome.SWITCHED else pair.source
+        for snapshot, pair in served
+    ]
+    text = tr(
+        "{users} Clients lose their disk; what they have written stays in {images}.",
+        users=users_text(clients),
+        images=", ".join(names),
+    )
+    stop = tr("&Disconnect and close") if closing else tr("&Disconnect and remove")
+    return Question(
+        tr("Stop offering {images} to clients?", images=", ".join(names)),
+        text,
+        (Choice(Answer.KEEP, tr("Sta&y")), Choice(Answer.STOP, stop, dangerous=clients > 0)),
     )
 
 

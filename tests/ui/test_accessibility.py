@@ -51,7 +51,7 @@ def test_the_empty_window_names_everything(driver):
     assert nameless() == []
 
 
-@pytest.mark.parametrize("panel", ["map", "charts", "errors", "log"])
+@pytest.mark.parametrize("panel", ["map", "charts", "errors", "clients", "log"])
 def test_every_view_names_everything(driver, panel):
     driver.mirror()
     driver.show(stopped(errors=(error(0), error(GiB))))

@@ -37,6 +37,7 @@ def test_every_key_of_the_map_is_there_and_none_twice(driver):
         "Ctrl+2",
         "Ctrl+3",
         "Ctrl+4",
+        "Ctrl+5",
         "Ctrl+E",
         "Ctrl+F",
         "F6",
@@ -61,7 +62,8 @@ def test_views_are_reached_by_key(driver):
     for key, panel in (
         ("Ctrl+2", view.charts),
         ("Ctrl+3", view.errors),
-        ("Ctrl+4", view.log),
+        ("Ctrl+4", view.clients),
+        ("Ctrl+5", view.log),
         ("Ctrl+1", view.map),
         ("Ctrl+E", view.errors),
     ):

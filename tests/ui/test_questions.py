@@ -1,5 +1,8 @@
 """The questions, word for word."""
 
+import pytest
+
+from mirrorgui.mirror.snapshot import Outcome
 from mirrorgui.mirror.states import JobStatus
 from mirrorgui.ui.names import Names
 from mirrorgui.ui.questions import (
@@ -9,6 +12,7 @@ from mirrorgui.ui.questions import (
     complete_question,
     discard_question,
     end_demonstration_question,
+    stop_serving_question,
 )
 from tests.ui.fakes import snapshot
 
@@ -26,7 +30,9 @@ def all_questions():
         discard_question(),
         complete_question(NAMES, clients=2),
         close_question(((snapshot(), NAMES),), created=True),
-        close_question(((ready, NAMES),), created=False),
+        close_question(((ready, NAMES),), created=False, clients=2),
+        stop_serving_question(((ready, NAMES),), clients=2, closing=True),
+        stop_serving_question(((ready, NAMES),), clients=2, closing=False),
         end_demonstration_question(),
     ]
 
@@ -67,11 +73,37 @@ def test_close():
     question = close_question(((snapshot(), NAMES),), created=True)
     assert question.title == "A mirror is running."
     assert question.text == (
-        "target.qcow2 is incomplete (62 %) and will not be usable. Clients lose their disk; "
-        "nothing is lost on the source."
+        "target.qcow2 is incomplete (62 %) and will not be usable. Nothing is lost on the source."
     )
     assert labels(question) == ["Stay", "Stop everything"]
     assert question.tick
+
+
+def test_close_counts_the_clients():
+    question = close_question(((snapshot(), NAMES),), created=True, clients=2)
+    assert question.text == (
+        "target.qcow2 is incomplete (62 %) and will not be usable. 2 clients are using the "
+        "export. Clients lose their disk; nothing is lost on the source."
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "image"),
+    [(Outcome.SWITCHED, "target.qcow2"), (Outcome.FINISHED, "source.qcow2")],
+)
+def test_stop_serving(outcome, image):
+    served = ((snapshot(JobStatus.NULL, outcome=outcome), NAMES),)
+    question = stop_serving_question(served, clients=1, closing=False)
+    assert question.title == f"Stop offering {image} to clients?"
+    assert question.text == (
+        "1 client is using the export. Clients lose their disk; what they have written stays in "
+        f"{image}."
+    )
+    assert labels(question) == ["Stay", "Disconnect and remove"]
+    assert question.choices[1].dangerous
+    idle = stop_serving_question(served, clients=0, closing=True)
+    assert labels(idle)[1] == "Disconnect and close"
+    assert not idle.choices[1].dangerous
 
 
 def test_close_in_sync_offers_the_usable_end():
