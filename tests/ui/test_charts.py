@@ -2,9 +2,9 @@ import time
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPointF, Qt
-from PySide6.QtGui import QColor, QGuiApplication
-from PySide6.QtTest import QTest
+from PySide6.QtCore import QEvent, QPointF, Qt
+from PySide6.QtGui import QColor, QGuiApplication, QMouseEvent
+from PySide6.QtWidgets import QApplication
 
 from mirrorgui.mirror.rates import EtaState, Rates
 from mirrorgui.ui.charts import ChartsPanel, Span
@@ -25,6 +25,17 @@ def show(qtbot, job=None):
         panel._snapshot = snapshot_of(1 << 20)
     panel.redraw()
     return panel
+
+
+def hover(plot, position):
+    """Move the pointer as Qt tells of it: a real one waits for the window manager."""
+    spot = QPointF(position)
+    everywhere = QPointF(plot.viewport().mapToGlobal(position))
+    none = Qt.MouseButton.NoButton
+    event = QMouseEvent(
+        QEvent.Type.MouseMove, spot, everywhere, none, none, Qt.KeyboardModifier.NoModifier
+    )
+    QApplication.sendEvent(plot.viewport(), event)
 
 
 def story():
@@ -100,7 +111,7 @@ def test_hovering_shows_the_values_of_that_moment_in_all_charts(qtbot):
     plot = panel.left.plot
     moment = panel.history.now_s - 100
     point = plot.getPlotItem().getViewBox().mapViewToScene(QPointF(moment, 0)).toPoint()
-    QTest.mouseMove(plot.viewport(), plot.mapFromScene(point.x(), point.y() - 10))
+    hover(plot, plot.mapFromScene(point.x(), point.y() - 10))
     shown = time.strftime("%H:%M", time.localtime(moment))
     for chart in panel.charts:
         assert chart.plot.cross.isVisible()

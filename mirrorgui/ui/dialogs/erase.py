@@ -80,8 +80,10 @@ class EraseDialog(QDialog):
         self.erase.setAccessibleDescription(reason)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        # Enter would press the default button: neither losing data nor losing what was typed.
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.word.hasFocus():
+        # Enter would press the default button: neither losing data nor losing what was typed. It
+        # counts for a button only when that has been gone to.
+        on_button = self.cancel.hasFocus() or self.erase.hasFocus()
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not on_button:
             event.accept()
             return
         super().keyPressEvent(event)
