@@ -7,6 +7,7 @@ message shows the job.
 import asyncio
 import errno
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -40,18 +41,24 @@ EVENT_OF = {
 }
 
 
-def pattern(length: int, seed: int = 1) -> bytes:
-    """Bytes that tell their own place and seed in every eight of them; no word is zero."""
-    words = np.arange(1, length // 8 + 2, dtype=np.uint64) + np.uint64(seed << 40)
-    return words.tobytes()[:length]
+def pattern(length: int, seed: int = 1, *, start: int = 0) -> bytes:
+    """Bytes that tell their own place and seed in every eight of them; no word is zero.
+
+    Args:
+        length: number of bytes.
+        seed: makes patterns differ.
+        start: first byte of the pattern that is wanted.
+    """
+    first, skip = divmod(start, 8)
+    words = np.arange(first + 1, first + (skip + length) // 8 + 2, dtype=np.uint64)
+    return (words + np.uint64(seed << 40)).tobytes()[skip : skip + length]
 
 
 def islands(size: int, *pieces: tuple[int, int], seed: int = 1) -> MemoryNode:
     """A sparse image with data at the given (offset, length) places."""
     node = MemoryNode(size, name="sparse", cluster_size=4 * KiB)
-    whole = pattern(size, seed)
     for offset, length in pieces:
-        node.write(offset, whole[offset : offset + length])
+        node.write(offset, pattern(length, seed, start=offset))
     return node
 
 
@@ -152,6 +159,14 @@ class Probe(FilterNode):
     def flush(self) -> None:
         with self._noted("flush", 0, 0):
             self.child.flush()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait, without a loop, until something is true."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.001)
 
 
 def in_thread(function: Callable[[], T], name: str = "guest") -> "asyncio.Future[T]":
