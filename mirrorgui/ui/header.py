@@ -3,6 +3,7 @@
 import time
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import (
     QFrame,
     QGridLayout,
@@ -37,6 +38,12 @@ TONE_COLOR = {
     Tone.ERROR: "danger",
 }
 """Which of ``ThemeColors`` an icon of that tone is drawn in."""
+
+_GAP = 26
+"""Points between two numbers."""
+
+_SAID_ELSEWHERE = ("mode", "limit")
+"""Numbers that the status line and the tool bar show, too."""
 
 _STEPS = 10_000
 """Steps of the progress bar: a hundredth of a percent moves a pixel on the widest screen."""
@@ -171,10 +178,12 @@ class Numbers(QWidget):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self._changed = False
+        self._titles: dict[str, QLabel] = {}
         self._values: dict[str, QLabel] = {}
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setHorizontalSpacing(26)
+        self._grid.setHorizontalSpacing(_GAP)
         self._grid.setVerticalSpacing(0)
         for key, caption in (
             ("copied", tr("Copied")),
@@ -195,7 +204,25 @@ class Numbers(QWidget):
         set_look(value, "value")
         self._grid.addWidget(title, 0, column)
         self._grid.addWidget(value, 1, column)
-        self._values[key] = value
+        self._titles[key], self._values[key] = title, value
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Leave out in a narrow window what the tool bar and the status line say as well."""
+        widths = {
+            key: max(title.sizeHint().width(), self._values[key].sizeHint().width()) + _GAP
+            for key, title in self._titles.items()
+        }
+        needed = sum(widths.values()) - _GAP
+        for key in _SAID_ELSEWHERE:
+            wanted = needed <= self.width()
+            needed -= 0 if wanted else widths[key]
+            for label in (self._titles[key], self._values[key]):
+                if label.isHidden() is wanted:
+                    label.setVisible(wanted)
 
     def update_frame(
         self, snapshot: JobSnapshot, rates: Rates, exported: Exported | None = None
@@ -231,11 +258,15 @@ class Numbers(QWidget):
         self._say("limit", limit, limit_text(rates))
         blocking = snapshot.copy_mode is CopyMode.WRITE_BLOCKING
         self._say("mode", tr("write-blocking") if blocking else tr("background"), "")
+        if self._changed:
+            self._changed = False
+            self._fit()
 
     def _say(self, key: str, text: str, tip: str) -> None:
         label = self._values[key]
         if label.text() != text:
             label.setText(text)
+            self._changed = True
         if label.toolTip() != tip:
             label.setToolTip(tip)
 

@@ -47,6 +47,8 @@ QPushButton:focus, QToolButton[look="button"]:focus {{ border: 2px solid {accent
     padding: 4px 13px; }}
 QPushButton:disabled, QToolButton[look="button"]:disabled {{ color: {faint};
     background: transparent; }}
+QToolButton[look="button"][menued="true"] {{ padding-right: 26px; }}
+QToolButton[look="button"]::menu-indicator {{ subcontrol-position: right center; right: 8px; }}
 QPushButton[look="primary"] {{ background: {accent}; color: {on_accent};
     border-color: {accent}; font-weight: 600; }}
 QPushButton[look="primary"]:hover {{ border-color: {text}; }}

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import qasync
-from PySide6.QtCore import QSettings
+from PySide6.QtCore import QPoint, QSettings
 from PySide6.QtWidgets import QApplication
 
 from mirrorgui.block.info import ImageInfo
@@ -22,10 +22,12 @@ from mirrorgui.block.safety import Finding, Severity
 from mirrorgui.mirror.options import MirrorOptions
 from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, GuestStatistics, Outcome
 from mirrorgui.mirror.states import JobStatus
-from mirrorgui.session import MirrorRequest
+from mirrorgui.nbd.statistics import ConnectionStatistics
+from mirrorgui.session import ExportRequest, MirrorRequest
 from mirrorgui.ui.app import make_application, make_window
 from mirrorgui.ui.availability import Act
 from mirrorgui.ui.dialogs.erase import EraseDialog
+from mirrorgui.ui.dialogs.new_mirror import NewMirrorDialog
 from mirrorgui.ui.form import TargetKind
 from mirrorgui.ui.main_window import MainWindow
 from mirrorgui.ui.models.log import LogQueue
@@ -33,7 +35,16 @@ from mirrorgui.ui.settings import Settings
 from mirrorgui.ui.theme import ThemeChoice, theme_of
 from mirrorgui.units import GiB, KiB, MiB
 from tests.ui import fakes
-from tests.ui.fakes import FakeBackend, device, error, flying, full, running_words, snapshot
+from tests.ui.fakes import (
+    FakeBackend,
+    client,
+    device,
+    error,
+    flying,
+    full,
+    running_words,
+    snapshot,
+)
 
 SECOND = fakes.SECOND
 SOURCE, TARGET = "/vm/images/debian-server.img", "/mnt/backup/debian-server-copy.img"
@@ -81,8 +92,8 @@ class Shots:
         self.window.deleteLater()
         await self.settle()
 
-    async def mirror(self, **options: object) -> None:
-        request = MirrorRequest(SOURCE, TARGET, options=MirrorOptions(**options))
+    async def mirror(self, export: ExportRequest | None = None, **options: object) -> None:
+        request = MirrorRequest(SOURCE, TARGET, export=export, options=MirrorOptions(**options))
         await self.window.controller.start(request)
 
     async def film(self, now: Callable[[int], object], seconds: int = 240) -> None:
@@ -151,6 +162,13 @@ class Shots:
 
         await self._dialog("dialog-overwrite", overwrite, tick=True)
         self.backend.findings = []
+        await self._dialog("dialog-export", _offer)
+        text = (
+            "Anyone who can reach 0.0.0.0:10809 can read and write this disk. There is no password."
+        )
+        self.backend.export_findings = [Finding(Severity.CONFIRM, "export-remote", "export", text)]
+        await self._dialog("dialog-export-tcp", _offer_to_all)
+        self.backend.export_findings = []
         erase = EraseDialog(device(), self.window)
         erase.open()
         await self.save("dialog-erase", erase)
@@ -267,6 +285,41 @@ class Shots:
         question.reject()
         await self.end()
 
+    async def clients(self) -> None:
+        self.make()
+        uri = "nbd+unix:///debian-server?socket=/run/user/1000/mirrorgui/1.sock"
+        await self.mirror(ExportRequest(uri))
+        self.backend.job.show_map(running_words(DISK // (64 * KiB), 0.62))
+        await self.film(lambda second: _running(second, 390))
+        self.window.act.clients.trigger()
+        await self.save("clients-none")
+        self.backend.sessions[-1].connected = _clients()
+        at = replace(self.backend.job.now, time_ns=self.backend.job.now.time_ns + 2 * SECOND)
+        self.backend.job.snapshot = lambda: at
+        self.window.controller.look_now()
+        await self.save("clients")
+        self.window.resize(780, 560)
+        await self.save("clients-small")
+        self.window.resize(1180, 760)
+        self.window.view.export.menu.popup(self.window.view.export.commands.mapToGlobal(QPoint()))
+        await self.save("clients-menu", self.window.view.export.menu)
+        self.window.view.export.menu.close()
+        self.window.act.map.trigger()
+        await self.save("running-served")
+        del self.backend.job.snapshot
+        self.backend.job.show(
+            replace(at, status=JobStatus.NULL, outcome=Outcome.SWITCHED, operations=())
+        )
+        await self.save("done-served")
+        self.window.close()
+        await self.settle()
+        from mirrorgui.ui.dialogs.questions import QuestionDialog
+
+        question = self.window.findChild(QuestionDialog)
+        await self.save("question-close-served", question)
+        question.reject()
+        await self.end()
+
     async def over(self) -> None:
         for name, outcome, reason in (
             ("done", Outcome.SWITCHED, None),
@@ -300,6 +353,48 @@ class Shots:
             self.backend.job.show(self.backend.job.now)
             await self.save(name)
             await self.end()
+
+
+def _offer(dialog: NewMirrorDialog) -> None:
+    dialog.set_target(TARGET)
+    export = dialog.options.export
+    export.enabled.set_checked(True)
+    export.socket.setText("/run/user/1000/mirrorgui/1.sock")
+
+
+def _offer_to_all(dialog: NewMirrorDialog) -> None:
+    _offer(dialog)
+    dialog.options.export.tcp.setChecked(True)
+    dialog.options.export.address.setText("0.0.0.0:10809")
+
+
+def _clients() -> list[ConnectionStatistics]:
+    now = time.time()
+    return [
+        client(1, since=now - 700, last_request_at=now - 0.2, reads=48211, bytes_read=3 * GiB),
+        client(
+            2,
+            peer="nbdcopy (pid 2210)",
+            since=now - 95,
+            last_request="READ 262144 at 36909875200",
+            last_request_at=now - 3,
+            writes=0,
+            bytes_written=0,
+        ),
+        client(
+            3,
+            peer="10.0.0.5:50132",
+            export=None,
+            since=now - 1,
+            encrypted=True,
+            reads=0,
+            bytes_read=0,
+            writes=0,
+            bytes_written=0,
+            last_request="",
+            last_request_at=0.0,
+        ),
+    ]
 
 
 def _guest(second: int) -> GuestStatistics:
@@ -350,7 +445,7 @@ async def make_all(app: QApplication, folder: Path, wanted: list[str]) -> None:
     for theme in (ThemeChoice.LIGHT, ThemeChoice.DARK):
         shots = Shots(app, folder, theme)
         theme_of(app).choose(theme)
-        for name in ("empty", "dialogs", "running", "stopped", "in_sync", "over"):
+        for name in ("empty", "dialogs", "running", "stopped", "in_sync", "clients", "over"):
             if not wanted or name in wanted:
                 await getattr(shots, name)()
 
@@ -358,7 +453,9 @@ async def make_all(app: QApplication, folder: Path, wanted: list[str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("states", nargs="*", help="empty dialogs running stopped in_sync over")
+    parser.add_argument(
+        "states", nargs="*", help="empty dialogs running stopped in_sync clients over"
+    )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     app = make_application()

@@ -54,13 +54,10 @@ def test_a_row_says_everything_about_a_client(model):
     assert texts == {
         "Client": "qemu-system-x86 (pid 812)",
         "Export": "debian-server",
-        "Reads": "1 200",
-        "Read": "48.0 MiB",
-        "Writes": "340",
-        "Written": "12.0 MiB",
-        "Last request": "write 4.0 KiB at 1.000 GiB, 2 s ago",
+        "Reads": "1 200, 48.0 MiB",
+        "Writes": "340, 12.0 MiB",
         "Errors": "0",
-        "TLS": "no",
+        "Last request": "write 4.0 KiB at 1.000 GiB, 2 s ago",
     }
 
 
@@ -79,9 +76,10 @@ def test_last_requests_in_words(changes, text):
 
 
 def test_a_client_in_the_handshake_and_an_encrypted_one(model):
-    model.show_clients([client(export=None, encrypted=True), client(2, export="")], NOW_S)
-    assert row(model)[columns.EXPORT] == "(being agreed)"
-    assert row(model)[columns.TLS] == "yes"
+    fresh = client(export=None, encrypted=True, reads=0)
+    model.show_clients([fresh, client(2, export="")], NOW_S)
+    assert row(model)[columns.READS] == "0"
+    assert row(model)[columns.EXPORT] == "(being agreed), TLS"
     assert row(model, 1)[columns.EXPORT] == "-"
 
 
@@ -89,12 +87,12 @@ def test_exact_numbers_are_told_on_hover(model):
     model.show_clients([client()], NOW_S)
     tips = [
         model.index(0, column).data(Qt.ItemDataRole.ToolTipRole)
-        for column in (columns.READ, columns.WRITES, columns.WRITTEN, columns.LAST, columns.PEER)
+        for column in (columns.READS, columns.WRITES, columns.EXPORT, columns.LAST, columns.PEER)
     ]
     assert tips == [
-        "50,331,648 bytes",
-        "and 12 flushes",
-        "12,582,912 bytes",
+        "50 331 648 bytes read",
+        "12 582 912 bytes written or discarded, 12 flushes",
+        "not encrypted",
         "WRITE 4096 at 1073741824",
         "qemu-system-x86 (pid 812)",
     ]
@@ -106,7 +104,7 @@ def test_rows_stay_with_their_clients(model):
     model.show_clients([client(1), client(3, reads=9), client(4)])
     assert [each.id for each in model.clients] == [1, 3, 4]
     assert third.row() == 1
-    assert row(model, 1)[columns.READS] == "9"
+    assert row(model, 1)[columns.READS] == "9, 48.0 MiB"
     model.show_clients([])
     assert model.rowCount() == 0
     assert not third.isValid()
@@ -184,7 +182,17 @@ def test_numbers_are_sorted_as_numbers(panel):
     panel.update_export(replace(EXPORTED, clients=clients))
     panel.table.sortByColumn(columns.READS, Qt.SortOrder.DescendingOrder)
     shown = [panel.table.model().index(n, columns.READS).data() for n in range(3)]
-    assert shown == ["1 000", "80", "9"]
+    assert [each.partition(",")[0] for each in shown] == ["1 000", "80", "9"]
+
+
+def test_columns_have_room_for_what_may_come(panel):
+    panel.resize(1600, 400)
+    panel.update_export(replace(EXPORTED, clients=(client(),)))
+    header, metrics = panel.table.horizontalHeader(), panel.table.fontMetrics()
+    for column, text in enumerate(columns.WIDEST):
+        assert header.sectionSize(column) > metrics.horizontalAdvance(text)
+    assert header.length() >= panel.table.viewport().width()
+    assert len(columns.WIDEST) == len(headings())
 
 
 def test_a_selection_outlives_the_next_look(panel):

@@ -227,3 +227,19 @@ def test_looks_at_clients_are_shared_by_fast_frames(served):
         served.controller.look_now()
     assert len(looks) == 1
     del served.job.snapshot
+
+
+def test_a_narrow_head_leaves_out_what_is_said_elsewhere(served):
+    connect(served, client(1), client(2))
+    numbers = served.view.header.numbers
+    served.window.resize(1400, 760)
+    served.settle()
+    assert numbers.isVisible()
+    assert not any(label.isHidden() for label in numbers._values.values())
+    served.window.resize(760, 520)
+    served.settle()
+    assert numbers._values["mode"].isHidden()
+    assert not numbers._values["clients"].isHidden()
+    served.window.resize(1400, 760)
+    served.settle()
+    assert not numbers._values["mode"].isHidden()

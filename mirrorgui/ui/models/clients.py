@@ -16,27 +16,35 @@ if TYPE_CHECKING:
 
 Index = QModelIndex | QPersistentModelIndex
 
-PEER, SINCE, EXPORT, READS, READ, WRITES, WRITTEN, LAST, ERRORS, TLS = range(10)
+PEER, LAST, READS, WRITES, ERRORS, SINCE, EXPORT = range(7)
 
 SORT_ROLE = Qt.ItemDataRole.UserRole
 CLIENT_ROLE = Qt.ItemDataRole.UserRole + 1
 
-_NUMBERS = (READS, READ, WRITES, WRITTEN, ERRORS)
+_NUMBERS = (READS, WRITES, ERRORS)
+
+WIDEST = (
+    "qemu-system-x86 (pid 812) ",
+    "write 64.0 KiB at 29.120 GiB, 3 s ago",
+    "888 888, 88.8 GiB",
+    "888 888, 88.8 GiB",
+    "Errors",
+    "88:88:88",
+    "debian-server",
+)
+"""What each column has room for at first: numbers that grow must not push the others to and fro."""
 
 
 def headings() -> tuple[str, ...]:
     """Return the titles of the columns."""
     return (
         tr("Client"),
+        tr("Last request"),
+        tr("Reads"),
+        tr("Writes"),
+        tr("Errors"),
         tr("Since"),
         tr("Export"),
-        tr("Reads"),
-        tr("Read"),
-        tr("Writes"),
-        tr("Written"),
-        tr("Last request"),
-        tr("Errors"),
-        tr("TLS"),
     )
 
 
@@ -79,7 +87,7 @@ class ClientsModel(QAbstractTableModel):
         known = {each.id for each in self._clients}
         self._clients = tuple(wanted[each.id] for each in self._clients)
         if self._clients:
-            last = self.index(len(self._clients) - 1, TLS)
+            last = self.index(len(self._clients) - 1, EXPORT)
             self.dataChanged.emit(self.index(0, 0), last)
         added = tuple(each for each in clients if each.id not in known)
         if added:
@@ -127,41 +135,49 @@ class ClientsModel(QAbstractTableModel):
         if column == SINCE:
             return since_text(client.since, self._now_s)
         if column == EXPORT:
-            return tr("(being agreed)") if client.export is None else client.export or "-"
+            name = tr("(being agreed)") if client.export is None else client.export or "-"
+            return tr("{name}, TLS", name=name) if client.encrypted else name
         if column == LAST:
             return last_request_text(client, self._now_s)
-        if column == TLS:
-            return tr("yes") if client.encrypted else tr("no")
-        if column in (READ, WRITTEN):
-            return format_size(client.bytes_read if column == READ else client.bytes_written)
-        return f"{_sort_key(client, column):,}".replace(",", " ")
+        if column == READS:
+            return _amount(client.reads, client.bytes_read)
+        if column == WRITES:
+            return _amount(client.writes, client.bytes_written)
+        return _number(client.errors)
+
+
+def _number(count: int) -> str:
+    return f"{count:,}".replace(",", " ")
+
+
+def _amount(requests: int, size: int) -> str:
+    return f"{_number(requests)}, {format_size(size)}" if requests else "0"
 
 
 def _sort_key(client: "ConnectionStatistics", column: int) -> str | int | float:
     keys: tuple[str | int | float, ...] = (
         client.peer,
+        client.last_request_at,
+        client.reads,
+        client.writes,
+        client.errors,
         client.since,
         client.export or "",
-        client.reads,
-        client.bytes_read,
-        client.writes,
-        client.bytes_written,
-        client.last_request_at,
-        client.errors,
-        int(client.encrypted),
     )
     return keys[column]
 
 
 def _tip(client: "ConnectionStatistics", column: int) -> str:
-    if column == READ:
-        return tr("{n} bytes", n=f"{client.bytes_read:,}")
-    if column == WRITTEN:
-        return tr("{n} bytes", n=f"{client.bytes_written:,}")
+    if column == READS:
+        return tr("{n} bytes read", n=_number(client.bytes_read))
     if column == WRITES:
-        return ntr("and {n} flush", "and {n} flushes", client.flushes)
+        flushes = ntr("{n} flush", "{n} flushes", client.flushes)
+        size = _number(client.bytes_written)
+        return tr("{n} bytes written or discarded, {flushes}", n=size, flushes=flushes)
     if column == LAST:
         return client.last_request
+    if column == EXPORT:
+        return tr("encrypted") if client.encrypted else tr("not encrypted")
     return client.peer
 
 

@@ -2,8 +2,8 @@
 
 import time
 
-from PySide6.QtCore import QSortFilterProxyModel, Qt, Signal
-from PySide6.QtGui import QGuiApplication, QKeySequence, QShortcut, QShowEvent
+from PySide6.QtCore import QAbstractItemModel, QSortFilterProxyModel, Qt, Signal
+from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -20,9 +20,35 @@ from mirrorgui.nbd.statistics import ConnectionStatistics
 from mirrorgui.ui.assets import icons_of
 from mirrorgui.ui.exported import Exported
 from mirrorgui.ui.i18n import ntr, tr
-from mirrorgui.ui.models.clients import CLIENT_ROLE, LAST, SINCE, SORT_ROLE, ClientsModel, as_text
+from mirrorgui.ui.models.clients import (
+    CLIENT_ROLE,
+    LAST,
+    SINCE,
+    SORT_ROLE,
+    WIDEST,
+    ClientsModel,
+    as_text,
+)
 from mirrorgui.ui.panels.commands import CommandList
 from mirrorgui.ui.style import set_look
+
+
+class _Table(QTableView):
+    """Gives each column room for what may come to stand in it, the last request what is left."""
+
+    def setModel(self, model: QAbstractItemModel | None) -> None:
+        super().setModel(model)
+        for column in range(len(WIDEST)):
+            self.horizontalHeader().resizeSection(column, self._room(column))
+
+    def _room(self, column: int) -> int:
+        return self.fontMetrics().horizontalAdvance(WIDEST[column]) + 22
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        header = self.horizontalHeader()
+        left = self.viewport().width() - header.length() + header.sectionSize(LAST)
+        header.resizeSection(LAST, max(left, self._room(LAST)))
 
 
 class ClientsPanel(QWidget):
@@ -42,7 +68,7 @@ class ClientsPanel(QWidget):
         self._sorted.setSortRole(SORT_ROLE)
         self._exported: Exported | None = None
         self._count = 0
-        self.table = QTableView(self)
+        self.table = _Table(self)
         self.copy = QPushButton(tr("Cop&y"), self)
         self.count = QLabel(self)
         self.invitation = CommandList(self)
@@ -71,8 +97,7 @@ class ClientsPanel(QWidget):
         table.setTabKeyNavigation(False)
         table.verticalHeader().hide()
         header = table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(LAST, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         header.setHighlightSections(False)
 
     def _lay_out(self) -> None:

@@ -76,7 +76,6 @@ class CommandList(QScrollArea):
         text = ElidedLabel(self._rows)
         text.set_full_text(line, tip=line)
         text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        set_look(text, "code")
         button = QPushButton(tr("Copy"), self._rows)
         button.setAccessibleName(tr("Copy for {program}", program=program))
         button.setToolTip(line)
