@@ -109,7 +109,7 @@ def keyboard_map() -> tuple[tuple[str, str], ...]:
         ("Ctrl+Return", tr("Complete: switch to the target (asks)")),
         ("Space", tr("Pause or resume (in the list of mirrors)")),
         ("Ctrl+L", tr("Speed limit")),
-        ("Ctrl+1 ... Ctrl+4", tr("Map, charts, errors, log")),
+        ("Ctrl+1 ... Ctrl+5", tr("Map, charts, errors, clients, log")),
         ("Ctrl+E", tr("Errors")),
         ("Ctrl+F", tr("Find in errors or log")),
         ("F5", tr("Look at the images again (in New mirror)")),
