@@ -19,8 +19,9 @@ from hypothesis.stateful import (
 from mirrorgui.block.memory import MemoryNode
 from mirrorgui.errors import BlockIOError, InvalidInput, StateError
 from mirrorgui.mirror.events import EventLog, JobEvent
-from mirrorgui.mirror.job import LAST_FLUSH_S, MirrorJob
-from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions
+from mirrorgui.mirror.job import MirrorJob
+from mirrorgui.mirror.life import LAST_FLUSH_S
+from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions, SyncMode
 from mirrorgui.mirror.snapshot import Outcome, Phase
 from mirrorgui.mirror.states import MOVES, OVER, JobStatus, Verb, is_allowed
 from mirrorgui.units import KiB
@@ -65,6 +66,7 @@ class MirrorMachine(RuleBasedStateMachine):
         copy_mode=st.sampled_from(CopyMode),
         policies=st.tuples(POLICIES, POLICIES),
         auto_finalize=st.booleans(),
+        backing=st.booleans(),
     )
     def begin(
         self,
@@ -83,18 +85,28 @@ class MirrorMachine(RuleBasedStateMachine):
         copy_mode: CopyMode,
         policies: tuple[ErrorPolicy, ErrorPolicy],
         auto_finalize: bool,
+        backing: bool,
     ) -> None:
         size = chunks * granularity - int(slack * granularity)
         self.size, self.granularity = size, granularity
         cluster = min(granularity, 4 * KiB)
-        self.source = MemoryNode(size, name="source", cluster_size=cluster)
+        base = MemoryNode(pattern(size * 2 // 3, 5)) if backing else None
+        self.source = MemoryNode(size, name="source", cluster_size=cluster, backing=base)
         whole = pattern(size)
         for chunk in range(chunks):
             if layout >> chunk & 1:
                 start = chunk * granularity
                 self.source.write(start, whole[start : start + granularity])
-        target: int | bytes = pattern(size, 9) if garbage else size
-        self.target = MemoryNode(target, name="target", cluster_size=cluster, can_zero=can_zero)
+        # Over a backing file either only the top is copied, to a new image over the same one, or
+        # everything, to an image of its own.
+        top = backing and not garbage
+        self.target = MemoryNode(
+            pattern(size, 9) if garbage else size,
+            name="target",
+            cluster_size=cluster,
+            can_zero=can_zero,
+            backing=base if top else None,
+        )
         self.expected = bytearray(self.source.content())
         self.known = np.ones(size, bool)
         self.stage = stage = Stage(early=early)
@@ -114,6 +126,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.events = EventLog()
         self.events.listen(self.saw)
         options = MirrorOptions(
+            sync=SyncMode.TOP if top else SyncMode.FULL,
             granularity=granularity,
             buf_size=buf * granularity,
             speed=speed,
