@@ -137,7 +137,7 @@ def test_without_an_export_the_panel_says_how_to_get_one(panel):
 def test_without_clients_it_says_how_to_connect(panel, qtbot):
     panel.update_export(EXPORTED)
     assert panel.invitation.isVisible()
-    assert panel.invitation.title.text() == "No client is connected yet."
+    assert panel.invitation.title.text() == "No client is connected."
     buttons = panel.invitation.buttons
     assert list(buttons) == ["Address", *[each.program for each in EXPORTED.commands]]
     for program, line in [("Address", URI), *[(c.program, c.line) for c in EXPORTED.commands]]:

@@ -24,7 +24,7 @@ class CommandList(QScrollArea):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.title = QLabel(tr("No client is connected yet."), self)
+        self.title = QLabel(tr("No client is connected."), self)
         self.buttons: dict[str, QPushButton] = {}
         self._shown: tuple[str, bool, str] | None = None
         self._page = QWidget(self)
