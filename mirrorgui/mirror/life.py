@@ -338,6 +338,9 @@ class JobLife:
             record.look()
             self._keep_copying()
             self._set_restful(not record.finalizing)
+            if record.finalizing and self._engine.limit.speed:
+                # Nobody can change the limit here, and the end must not wait for it.
+                self._engine.set_speed(0)
             if record.finalizing and self._may_end:
                 await self._await_late_flush()
                 if await self._hold.in_sync(self._end_now):

@@ -389,6 +389,20 @@ async def test_s87_writes_while_pending_are_copied_before_the_switch() -> None:
 
 
 @pytest.mark.asyncio
+async def test_s87_the_speed_limit_does_not_delay_the_end_of_a_pending_job() -> None:
+    async with mirroring(pattern(MiB), auto_finalize=False) as mirror:
+        await mirror.ready()
+        mirror.job.set_speed(1)
+        mirror.job.complete()
+        await mirror.status("pending")
+        await mirror.write(0, pattern(MiB, 6))
+        mirror.job.finalize()
+        end = await mirror.end(5)
+        assert end.outcome is Outcome.SWITCHED
+        mirror.assert_equal()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("force", [False, True])
 async def test_s87_a_pending_job_can_be_cancelled(force: bool) -> None:
     async with mirroring(pattern(MiB), auto_finalize=False) as mirror:
