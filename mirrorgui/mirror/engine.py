@@ -27,8 +27,9 @@ from mirrorgui.units import align_down, align_up
 
 logger = logging.getLogger(__name__)
 
-BATCH = 4
-"""Operations handed over at once: with 16 in flight, two threads work and two batches wait."""
+BATCH = 2
+"""Operations handed over at once. One wakes the loop too often; four hold the interpreter's lock for
+so long when they are reported that the copy threads wait (8 % with scattered chunks)."""
 
 MAX_RANGES = 16
 """Scattered ranges that one operation gathers, while they fit under its cap: 16 chunks of 64 KiB
