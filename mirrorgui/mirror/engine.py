@@ -19,6 +19,7 @@ from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.mirror.copy import Copier, Moved
 from mirrorgui.mirror.failures import Failures
 from mirrorgui.mirror.options import MAX_IN_FLIGHT, operation_cap
+from mirrorgui.mirror.parts import PART, PartBitmap
 from mirrorgui.mirror.ranges import Claim, RangeLock
 from mirrorgui.mirror.ratelimit import RateLimit
 from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, OperationKind, OperationView, latency_bucket
@@ -89,10 +90,17 @@ class Operation:
 
 @dataclass(eq=False, slots=True)
 class Piece:
-    """One range of an operation: what a copy thread moves at a time."""
+    """One range of an operation: what a copy thread moves at a time.
+
+    Attributes:
+        claim: the whole chunks that it stands for.
+        operation: what it belongs to.
+        span: offset and length of what is copied of them.
+    """
 
     claim: Claim
     operation: Operation
+    span: tuple[int, int]
 
     @property
     def offset(self) -> int:
@@ -127,6 +135,11 @@ def thread_count(asked: int, source: BlockNode, target: BlockNode) -> int:
     return min(os.cpu_count() or 1, MAX_LOCAL_THREADS)
 
 
+def _part(source: BlockNode, target: BlockNode) -> int:
+    """Return the part of a chunk that can be copied alone: no request must touch more than it."""
+    return max(PART, source.limits.request_alignment, target.limits.request_alignment)
+
+
 class CopyEngine:
     """Copies dirty chunks from source to target until told to stop.
 
@@ -159,7 +172,7 @@ class CopyEngine:
         size = source.size
         self.source, self.target = source, target
         self.granularity, self.buf_size = granularity, buf_size
-        self.dirty = DirtyBitmap(size, granularity)
+        self.dirty = PartBitmap(size, granularity, _part(source, target))
         self.copied = DirtyBitmap(size, granularity)
         self.target_data = DirtyBitmap(size, granularity)
         self.failures = Failures(size, granularity)
@@ -191,7 +204,8 @@ class CopyEngine:
     def _worker(self, unmap: bool) -> Callable[[Piece], Moved]:
         """Return what one copy thread calls for each operation."""
         copier = Copier(self.source, self.target, self.target_data, unmap=unmap)
-        return lambda piece: copier.copy(piece.offset, piece.length)
+        # A guest's mark may come after its chunk was taken with the part: nothing is left to copy.
+        return lambda piece: copier.copy(*piece.span) if piece.span[1] else Moved()
 
     # Looks from outside.
 
@@ -431,11 +445,12 @@ class CopyEngine:
     def _launch(self, claim: Claim, operation: Operation) -> None:
         # Clear before the read: a guest's write from now on marks the chunk again.
         self.dirty.clear(claim.offset, claim.length)
-        operation.pieces.append(Piece(claim, operation))
+        span = self.dirty.take_span(claim.offset, claim.length)
+        operation.pieces.append(Piece(claim, operation, span))
         self._claimed += claim.length
         self._cursor = claim.end if claim.end < self.source.size else 0
         if not self.urgent:
-            self.limit.charge(claim.length)
+            self.limit.charge(span[1])
 
     # The end of operations.
 

@@ -342,7 +342,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default="", help="only the program whose name contains this")
     parser.add_argument("--mode", choices=MODES, help="only this copy mode")
-    parser.add_argument("--load", default="", help="only loads whose description contains this")
+    parser.add_argument("--load", default="", help="only loads whose description begins so")
     given = parser.parse_args()
     source, target = given.dir / "live-source.img", given.dir / "live-target.img"
     peers = {name: peer for name, peer in PEERS.items() if given.only in name}
@@ -352,7 +352,7 @@ def main() -> None:
         make_mixed(source, given.size)
         for mode in [given.mode] if given.mode else MODES:
             for load in LOADS:
-                if given.load not in str(load):
+                if not str(load).startswith(given.load):
                     continue
                 print(f"{load}, {mode}, load average {os.getloadavg()[0]:.1f}")
                 found: dict[str, list[Run]] = {name: [] for name in peers}

@@ -227,6 +227,21 @@ def test_a_guest_that_is_faster_than_the_target_is_told_and_ready_comes_after_it
     assert_same(source, target)
 
 
+def test_a_guest_with_small_writes_does_not_outrun_a_slow_target(folder, source, target):
+    """Its chunks would be three times what the target takes; what it writes is a fifth of that."""
+    with (
+        throttled_target(folder, target) as kit,
+        live(source, kit.uri) as mirror,
+        Guest(mirror.uri) as guest,
+    ):
+        guest.start_load("random", offset=0, length=4 * MiB, block=4 * KiB, pause_s=0.005)
+        mirror.start().wait_ready()
+        assert guest.stop_load()["error"] is None
+        mirror.complete()
+        mirror.wait_end()
+    assert_same(source, target)
+
+
 def test_write_blocking_reaches_ready_under_a_guest_that_is_faster_than_the_target(
     folder, source, target
 ):
