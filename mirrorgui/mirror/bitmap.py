@@ -155,6 +155,31 @@ class DirtyBitmap:
         start = first * granularity
         return start, min((limit if end < 0 else end) * granularity, self.size) - start
 
+    def next_runs(self, offset: int, max_length: int, most: int) -> list[tuple[int, int]]:
+        """Return at most so many dirty runs at or behind ``offset``, in order: (offset, length).
+
+        Together they are no longer than ``max_length`` bytes in whole chunks (one at least), so the
+        last one may be cut; a run ends at the image's end.
+        """
+        granularity, bits = self.granularity, self._bits
+        room = max(max_length // granularity, 1)
+        found: list[tuple[int, int]] = []
+        with self._lock:
+            end = offset // granularity
+            while self._count and room and len(found) < most:
+                first = bits.find(1, end)
+                if first < 0:
+                    break
+                limit = min(first + room, self.chunks)
+                end = bits.find(0, first, limit)
+                if end < 0:
+                    end = limit
+                found.append((first * granularity, (end - first) * granularity))
+                room -= end - first
+        if found and found[-1][0] + found[-1][1] > self.size:
+            found[-1] = found[-1][0], self.size - found[-1][0]
+        return found
+
     def covers(self, offset: int, length: int) -> bool:
         """Say whether every chunk that the range touches is dirty."""
         end = min((offset + length - 1) // self.granularity + 1, self.chunks)

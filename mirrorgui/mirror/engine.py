@@ -19,7 +19,7 @@ from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.mirror.copy import Copier, Moved
 from mirrorgui.mirror.failures import Failures
 from mirrorgui.mirror.options import MAX_IN_FLIGHT, operation_cap
-from mirrorgui.mirror.parts import PART, PartBitmap
+from mirrorgui.mirror.parts import PART, PartBitmap, Range
 from mirrorgui.mirror.ranges import Claim, RangeLock
 from mirrorgui.mirror.ratelimit import RateLimit
 from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, OperationKind, OperationView, latency_bucket
@@ -29,8 +29,8 @@ from mirrorgui.units import align_down, align_up
 logger = logging.getLogger(__name__)
 
 BATCH = 2
-"""Operations handed over at once. One wakes the loop too often; four hold the interpreter's lock for
-so long when they are reported that the copy threads wait (8 % with scattered chunks)."""
+"""Operations handed over at once. One wakes the loop too often; four hold the interpreter's lock
+for so long when they are reported that the copy threads wait (8 % with scattered chunks)."""
 
 MAX_RANGES = 16
 """Scattered ranges that one operation gathers, while they fit under its cap: 16 chunks of 64 KiB
@@ -378,11 +378,10 @@ class CopyEngine:
         operation = Operation(time.monotonic_ns())
         room = longest
         while room >= self.granularity and len(operation.pieces) < MAX_RANGES:
-            claim = self._claim_next(room)
-            if claim is None:
+            claims = self._claim_next(room, MAX_RANGES - len(operation.pieces))
+            if not claims:
                 break
-            self._launch(claim, operation)
-            room -= claim.length
+            room -= self._launch(claims, operation)
         if not operation.pieces:
             return None
         self._in_flight.add(operation)
@@ -395,29 +394,28 @@ class CopyEngine:
             return self._cap
         return min(max(align_down(piece, self.granularity), self.granularity), self._cap)
 
-    def _claim_next(self, longest: int) -> Claim | None:
-        """Claim the next dirty run behind the cursor, wrapping around once."""
+    def _claim_next(self, longest: int, most: int) -> list[Claim]:
+        """Claim the next dirty runs behind the cursor, wrapping around once."""
         if not self._cursor and not self._begin_pass():
-            return None
+            return []
         position, wrapped, busy = self._cursor, not self._cursor, False
         while True:
-            run = self.dirty.next_run(position, longest)
-            if run is None:
+            runs = self.dirty.next_runs(position, longest, most)
+            if not runs:
                 if wrapped:
                     self._stall = Stall.BUSY if busy else Stall.CLEAN
-                    return None
+                    return []
                 self._cursor = position = 0
                 wrapped = True
                 if not self._begin_pass():
-                    return None
+                    return []
                 continue
-            offset, length = run
-            length = self._unsplit(offset, length)
-            claim = self.ranges.claim_prefix(offset, length, self.granularity)
-            if claim is not None:
-                return claim
+            claims = self.ranges.claim_prefixes(self._unsplit(runs), self.granularity)
+            if claims:
+                return claims
             busy = True
             # A guest may have claimed gigabytes: step over them at once.
+            offset = runs[0][0]
             position = align_up(self.ranges.busy_until(offset), self.granularity)
             position = max(position, offset + self.granularity)
 
@@ -433,41 +431,51 @@ class CopyEngine:
         self._pass_started = now
         return True
 
-    def _unsplit(self, offset: int, length: int) -> int:
-        """Cut a run so that a chunk that failed before is tried alone."""
+    def _unsplit(self, runs: list[Range]) -> list[Range]:
+        """Leave of runs what may be tried together: a chunk that failed before is tried alone."""
         if self.failures.failed.is_clean:
-            return length
+            return runs
+        offset, length = runs[0]
         if self.failures.must_split(offset):
-            return min(length, self.granularity)
+            return [(offset, min(length, self.granularity))]
         failed = self.failures.failed.next_dirty(offset)
-        return length if failed is None else min(length, failed - offset)
+        return [(offset, length if failed is None else min(length, failed - offset))]
 
-    def _launch(self, claim: Claim, operation: Operation) -> None:
+    def _launch(self, claims: list[Claim], operation: Operation) -> int:
+        """Add claimed ranges to an operation; return their bytes."""
         # Clear before the read: a guest's write from now on marks the chunk again.
-        self.dirty.clear(claim.offset, claim.length)
-        span = self.dirty.take_span(claim.offset, claim.length)
-        operation.pieces.append(Piece(claim, operation, span))
-        self._claimed += claim.length
-        self._cursor = claim.end if claim.end < self.source.size else 0
+        spans = self.dirty.take([(claim.offset, claim.length) for claim in claims])
+        for claim, span in zip(claims, spans, strict=True):
+            operation.pieces.append(Piece(claim, operation, span))
+        length = sum(claim.length for claim in claims)
+        self._claimed += length
+        end = claims[-1].end
+        self._cursor = end if end < self.source.size else 0
         if not self.urgent:
-            self.limit.charge(span[1])
+            self.limit.charge(sum(length for _, length in spans))
+        return length
 
     # The end of operations.
 
     def _on_done(self, done: Sequence[Done[Piece]]) -> None:
+        copied: list[Piece] = []
         for each in done:
             if each.error is not None:
                 self._end_failed(each.work, each.error)
             elif each.result is None:
                 self._undo(each.work)
             else:
-                self._end_copied(each.work, each.result)
+                copied.append(each.work)
+                self._count(each.work, each.result)
+        self._forget(copied)
         self.pump()
         self._listener.engine_changed()
 
-    def _end_copied(self, piece: Piece, moved: Moved) -> None:
+    def _count(self, piece: Piece, moved: Moved) -> None:
+        """Account for a range that was copied."""
         claim = piece.claim
-        self.copied.mark(claim.offset, claim.length)
+        if not self.copied.covers(claim.offset, claim.length):
+            self.copied.mark(claim.offset, claim.length)
         if not self.failures.failed.is_clean:
             self.failures.solved(claim.offset, claim.length)
         self.done_bytes += claim.length
@@ -475,11 +483,10 @@ class CopyEngine:
         if moved.zeroed:
             self.zeroed_bytes += moved.zeroed
             self.limit.refund(moved.zeroed)
-        self._forget(piece)
 
     def _end_failed(self, piece: Piece, error: BaseException) -> None:
         self.dirty.mark(piece.offset, piece.length)
-        self._forget(piece)
+        self._forget([piece])
         if not isinstance(error, BlockIOError):
             self._listener.engine_broken(error)
             return
@@ -490,18 +497,19 @@ class CopyEngine:
     def _undo(self, piece: Piece) -> None:
         """A range was taken back before it was begun."""
         self.dirty.mark(piece.offset, piece.length)
-        self._forget(piece)
+        self._forget([piece])
 
-    def _forget(self, piece: Piece) -> None:
-        """A range is no longer in flight; with the last one its operation has ended."""
-        self._claimed -= piece.claim.length
-        self.ranges.release(piece.claim)
-        operation = piece.operation
-        operation.pieces.remove(piece)
-        if not operation.pieces:
-            self._in_flight.remove(operation)
-            taken_ns = time.monotonic_ns() - operation.started_ns
-            self.latency[latency_bucket(taken_ns)] += 1
+    def _forget(self, pieces: Sequence[Piece]) -> None:
+        """Ranges are no longer in flight; with the last one of an operation that has ended."""
+        self.ranges.release_all([piece.claim for piece in pieces])
+        for piece in pieces:
+            self._claimed -= piece.claim.length
+            operation = piece.operation
+            operation.pieces.remove(piece)
+            if not operation.pieces:
+                self._in_flight.remove(operation)
+                taken_ns = time.monotonic_ns() - operation.started_ns
+                self.latency[latency_bucket(taken_ns)] += 1
 
     # Timers.
 

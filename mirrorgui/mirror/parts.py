@@ -5,6 +5,9 @@ before, source and target differ in no more than what was written since, so that
 copied again. What is dirty, in flight and left is counted in chunks all the same.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.units import KiB
 
@@ -12,11 +15,15 @@ PART = 4 * KiB
 """Smaller parts would save nothing: it is what file systems write, and disks often as well."""
 
 
+Range: TypeAlias = tuple[int, int]
+"""Offset and length in bytes."""
+
+
 class PartBitmap(DirtyBitmap):
     """A set of chunks that knows what of each is to be copied.
 
-    ``clear`` changes nothing of that knowledge: it is of no use for a clean chunk, and
-    ``take_span`` uses it up. Parts are kept only where a chunk was marked in part, so they cost no
+    ``clear`` changes nothing of that knowledge: it is of no use for a clean chunk, and ``take``
+    uses it up. Parts are kept only where a chunk was marked in part, so they cost no
     memory where an image is copied for the first time.
 
     Args:
@@ -36,7 +43,7 @@ class PartBitmap(DirtyBitmap):
 
         A chunk that lies wholly in the range will be copied whole.
         """
-        # Details first. The job clears a chunk, then takes its details, then reads: what it takes
+        # Details first: the job clears a chunk, then takes its details, then reads. What it takes
         # is in the source by then, and what it misses belongs to a mark that it has not seen.
         if self._parts is not None and length > 0:
             self._in_parts.clear(offset, length)
@@ -47,44 +54,58 @@ class PartBitmap(DirtyBitmap):
                 self._parts.mark(offset + length - self.granularity, self.granularity)
         return super().mark(offset, length)
 
-    def take_span(self, offset: int, length: int) -> tuple[int, int]:
-        """Return (offset, length) of what is to be copied of whole chunks, as if it were done now.
+    def take(self, ranges: Sequence[Range]) -> list[Range]:
+        """Clear ranges of whole chunks; return what is to be copied of each, as if it were done.
 
-        Call it after ``clear`` and before the chunks are read; a failure to copy them takes it back
-        by marking all of them. The length is 0 when nothing is to be copied.
+        Call it before they are read; a failure to copy a range takes it back by marking all of it.
+        A length is 0 where nothing is to be copied.
         """
+        with self._lock:
+            for offset, length in ranges:
+                first = offset // self.granularity
+                self._assign(first, first + -(-length // self.granularity), 0)
         if self._parts is None:
-            return offset, length
-        span = self._parts.take_span(offset, length)
-        return span if self._in_parts.covered_before(offset, length) else (offset, length)
+            return list(ranges)
+        spans = self._parts.take_spans(ranges)
+        known = self._in_parts.mark_each(ranges)
+        return [
+            span if in_parts else whole
+            for span, in_parts, whole in zip(spans, known, ranges, strict=True)
+        ]
 
 
 class _Parts(DirtyBitmap):
     """The marked parts."""
 
-    def take_span(self, offset: int, length: int) -> tuple[int, int]:
-        """Clear a range; return what spanned its marked parts."""
-        first = offset // self.granularity
-        end = -(-(offset + length) // self.granularity)
+    def take_spans(self, ranges: Sequence[Range]) -> list[Range]:
+        """Clear ranges; return from the first to the last marked part of each."""
+        granularity, bits = self.granularity, self._bits
+        spans = []
         with self._lock:
-            low = self._bits.find(1, first, end)
-            if low < 0:
-                return offset, 0
-            high = self._bits.find(1, low, end, right=True) + 1
-            self._assign(low, high, 0)
-        start = low * self.granularity
-        return start, min(high * self.granularity, self.size) - start
+            for offset, length in ranges:
+                end = -(-(offset + length) // granularity)
+                low = bits.find(1, offset // granularity, end)
+                if low < 0:
+                    spans.append((offset, 0))
+                    continue
+                high = bits.find(1, low, end, right=True) + 1
+                self._assign(low, high, 0)
+                start = low * granularity
+                spans.append((start, min(high * granularity, self.size) - start))
+        return spans
 
 
 class _Chunks(DirtyBitmap):
     """A set of chunks."""
 
-    def covered_before(self, offset: int, length: int) -> bool:
-        """Mark a range; say whether all of it was marked."""
-        first = offset // self.granularity
-        end = -(-(offset + length) // self.granularity)
+    def mark_each(self, ranges: Sequence[Range]) -> list[bool]:
+        """Mark ranges of whole chunks; say of each whether all of it was marked."""
+        marked = []
         with self._lock:
-            covered = self._bits.find(0, first, end) < 0
-            if not covered:
-                self._assign(first, end, 1)
-        return covered
+            for offset, length in ranges:
+                first = offset // self.granularity
+                end = first + -(-length // self.granularity)
+                marked.append(self._bits.find(0, first, end) < 0)
+                if not marked[-1]:
+                    self._assign(first, end, 1)
+        return marked

@@ -8,7 +8,7 @@ for them.
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -54,25 +54,45 @@ class RangeLock:
             The claim, shorter than asked where something is in the way; None when nothing is free
             at ``offset``.
         """
-        end = offset + length
         with self._changed:
-            place = bisect_right(self._offsets, offset)
-            if place and self._held[place - 1].end > offset:
+            return self._claim_prefix(offset, length, alignment)
+
+    def claim_prefixes(self, ranges: Sequence[tuple[int, int]], alignment: int) -> list[Claim]:
+        """Claim ranges one after the other, up to the first that is not free as a whole.
+
+        Returns:
+            The claims; of the last one ``claim_prefix`` may have claimed the beginning alone.
+        """
+        claims: list[Claim] = []
+        with self._changed:
+            for offset, length in ranges:
+                claim = self._claim_prefix(offset, length, alignment)
+                if claim is None:
+                    break
+                claims.append(claim)
+                if claim.length < length:
+                    break
+        return claims
+
+    def _claim_prefix(self, offset: int, length: int, alignment: int) -> Claim | None:
+        end = offset + length
+        place = bisect_right(self._offsets, offset)
+        if place and self._held[place - 1].end > offset:
+            return None
+        free = end
+        if place < len(self._offsets):
+            free = min(free, self._offsets[place])
+        for waiting in self._waiting:
+            if waiting.offset < free and offset < waiting.end:
+                free = waiting.offset
+        if free < end:
+            length = max(free - offset, 0) // alignment * alignment
+            if not length:
                 return None
-            free = end
-            if place < len(self._offsets):
-                free = min(free, self._offsets[place])
-            for waiting in self._waiting:
-                if waiting.offset < free and offset < waiting.end:
-                    free = waiting.offset
-            if free < end:
-                length = max(free - offset, 0) // alignment * alignment
-                if not length:
-                    return None
-            claim = Claim(offset, length)
-            self._offsets.insert(place, offset)
-            self._held.insert(place, claim)
-            return claim
+        claim = Claim(offset, length)
+        self._offsets.insert(place, offset)
+        self._held.insert(place, claim)
+        return claim
 
     def busy_until(self, offset: int) -> int:
         """Return where what is claimed or waited for around ``offset`` ends; ``offset`` if free."""
@@ -112,15 +132,20 @@ class RangeLock:
 
     def release(self, claim: Claim) -> None:
         """Give a claim back and wake whoever waits for a part of it."""
-        with self._changed:
-            # Offsets of held claims differ: empty ranges are never claimed.
-            place = bisect_left(self._offsets, claim.offset)
-            del self._offsets[place]
-            del self._held[place]
-            if self._waiting:
-                self._changed.notify_all()
+        self.release_all((claim,))
         if claim.guest:
             self._on_guest_release()
+
+    def release_all(self, claims: Sequence[Claim]) -> None:
+        """Give claims of the job's own back at once."""
+        with self._changed:
+            for claim in claims:
+                # Offsets of held claims differ: empty ranges are never claimed.
+                place = bisect_left(self._offsets, claim.offset)
+                del self._offsets[place]
+                del self._held[place]
+            if self._waiting:
+                self._changed.notify_all()
 
     def held(self) -> tuple[Claim, ...]:
         """Return the claims held at this moment, by offset."""
