@@ -1,6 +1,7 @@
 """Opening an export by URI and by the options of blockdev-add, against a real server."""
 
 import json
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +13,12 @@ from mirrorgui.block.open import How, open_image
 from mirrorgui.errors import ImageRefused, InvalidInput
 
 
+def listens(path):
+    """The socket's file is there a moment before its server listens."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
 def served(tmp_path):
     """A socket on which qemu-nbd serves 1 MiB that begins with 'image'."""
@@ -19,7 +26,7 @@ def served(tmp_path):
     image.write_bytes(b"image".ljust(1 << 20, b"\0"))
     command = ["qemu-nbd", "-k", str(path), "-f", "raw", "-x", "disk", "-t", str(image)]
     with subprocess.Popen(command) as process:
-        while not path.exists() and process.poll() is None:
+        while not listens(path) and process.poll() is None:
             time.sleep(0.01)
         yield path
         process.terminate()
