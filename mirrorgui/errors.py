@@ -5,9 +5,11 @@ The tree, and what a caller may still do::
     MirrorGUIError              base; the text is fit for a person
     +-- InvalidInput            refused before anything was touched: say it, let them choose again
     |   +-- ImageRefused        the same, about an image that would be unsafe or impossible to use
+    |       +-- ImageError      what the image's own structures say cannot be true
     +-- BlockIOError            one request failed; the node stays usable, it may be repeated
     |   +-- RequestCancelled    the request was given up on demand (cancel_in_flight)
     +-- StateError              a verb came at the wrong time; nothing has changed
+    +-- NodeError               a named node is unknown, busy, or not to be had for that use
     +-- JobFailed               the job ended without a usable target
 """
 
@@ -30,7 +32,7 @@ class InvalidInput(MirrorGUIError):
     """
 
     def __init__(self, field: str, value: object, reason: str) -> None:
-        super().__init__(f"{field}: '{value}': {reason}")
+        super().__init__(f"{field}: '{value}': {reason}" if field else f"'{value}': {reason}")
         self.field = field
         self.value = value
         self.reason = reason
@@ -40,11 +42,24 @@ class ImageRefused(InvalidInput):
     """An image cannot be used, or must not be, for the part that it was given."""
 
 
+class ImageError(ImageRefused):
+    """An image is damaged: its own structures contradict its format. Nothing was written.
+
+    Attributes:
+        offset: where in the file the wrong structure stands, in bytes.
+    """
+
+    def __init__(self, field: str, path: object, offset: int, reason: str) -> None:
+        super().__init__(field, path, f"at offset {offset}: {reason}")
+        self.offset = offset
+
+
 class BlockIOError(MirrorGUIError):
     """One request to an image failed. The node remains usable.
 
     Attributes:
-        operation: ``read``, ``write``, ``write_zeroes``, ``discard``, ``flush`` or ``extents``.
+        operation: ``read``, ``write``, ``write_zeroes``, ``discard``, ``flush``, ``resize`` or
+            ``extents``.
         offset: first byte of the failed request (0 for flush).
         length: its length in bytes (0 for flush).
         errno: the system's error number; never 0.
@@ -111,6 +126,10 @@ class StateError(MirrorGUIError):
         super().__init__(
             text or f"Job '{job_id}' in state '{status}' cannot accept command verb '{verb}'"
         )
+
+
+class NodeError(MirrorGUIError):
+    """A named node is unknown, or its users do not allow what was asked. Nothing has changed."""
 
 
 class JobFailed(MirrorGUIError):

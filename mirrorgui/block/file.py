@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 import sys
+import threading
 from dataclasses import replace
 
 from mirrorgui.block import linux
@@ -12,7 +13,7 @@ from mirrorgui.block.checks import check_change, check_range
 from mirrorgui.block.holes import HAS_SEEK_DATA, seek_extents
 from mirrorgui.block.hostfile import lock_host_file, open_host_file
 from mirrorgui.block.mounts import mount_of
-from mirrorgui.block.node import BlockLimits, BlockNode, Buffer, Extent, ExtentKind
+from mirrorgui.block.node import BlockLimits, BlockNode, Buffer, Extent, ExtentKind, Mapped
 from mirrorgui.block.seeking import SeekingFile
 from mirrorgui.block.zeroing import Zeroing
 from mirrorgui.errors import BlockIOError
@@ -47,6 +48,7 @@ class FileNode(BlockNode):
             the system. It keeps the final flush short.
         positional_io: read and write without a seek position. ``False`` is the way of platforms
             that cannot: one request at a time.
+        resizes: lock it as one who also changes its length, which image formats do.
 
     Raises:
         ImageRefused: it is missing, cannot be opened, is not a file or block device, is in use.
@@ -69,6 +71,7 @@ class FileNode(BlockNode):
         exclusive: bool | None = None,
         write_out: int = 0,
         positional_io: bool = HAS_POSITIONAL_IO,
+        resizes: bool = False,
     ) -> None:
         self.path = os.fspath(path)
         self.name = self.path if name is None else name
@@ -83,7 +86,12 @@ class FileNode(BlockNode):
             self.is_device = stat.S_ISBLK(os.fstat(self._fd).st_mode)
             if locking != "off" and not force_share:
                 self.locked = lock_host_file(
-                    self._fd, self.path, field, read_only=read_only, locking=locking
+                    self._fd,
+                    self.path,
+                    field,
+                    read_only=read_only,
+                    locking=locking,
+                    resizes=resizes,
                 )
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
             self._zeroing = Zeroing(
@@ -108,6 +116,18 @@ class FileNode(BlockNode):
         self._write_out = write_out if linux.HAS_SYNC_FILE_RANGE else 0
         self._unsynced = 0
         self._flush_error = 0
+        self._resizing = threading.Lock()
+
+    def lock_resizing(self, field: str) -> None:
+        """Lock it as one who also changes its length: it has turned out to hold a format.
+
+        Raises:
+            ImageRefused: somebody else is in the way.
+        """
+        if self.locked and not self.read_only:
+            lock_host_file(
+                self._fd, self.path, field, read_only=False, locking="auto", resizes=True
+            )
 
     def fileno(self) -> int:
         """Return the open descriptor, for checks of identity. It stays this node's."""
@@ -216,6 +236,21 @@ class FileNode(BlockNode):
             self._flush_error = error.errno or errno.EIO
             raise self._failed("flush", 0, 0, error) from error
 
+    def resize(self, size: int) -> None:
+        """See ``BlockNode.resize``. A device cannot."""
+        if self.read_only or size < 0:
+            code = errno.EPERM if self.read_only else errno.EINVAL
+            raise BlockIOError("resize", size, 0, code, self.name)
+        if self.is_device:
+            raise BlockIOError("resize", size, 0, errno.EOPNOTSUPP, self.name)
+        with self._resizing:  # the length that is noted is that of the last one
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError as error:
+                raise self._failed("resize", size, 0, error) from error
+            self._known_data = (0, 0)
+            self.size = size
+
     def close(self) -> None:
         """See ``BlockNode.close``."""
         fd, self._fd = self._fd, -1
@@ -241,6 +276,24 @@ class FileNode(BlockNode):
             # of the run on tmpfs. A stale answer calls a hole data, which is allowed.
             self._known_data = known
         return runs
+
+    def map(self, offset: int, length: int) -> list[Mapped]:
+        """See ``BlockNode.map``: everything is where it seems to be."""
+        check_range(self, "extents", offset, length)
+        return [Mapped(offset, length, self, offset)] if length else []
+
+    def clone_from(self, offset: int, other: BlockNode, other_offset: int, length: int) -> bool:
+        """See ``BlockNode.clone_from``: where both are files of one btrfs, xfs and the like."""
+        check_change(self, "write", offset, length)
+        if not isinstance(other, FileNode):
+            return False
+        try:
+            linux.clone_range(self._fd, offset, other._fd, other_offset, length)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise self._failed("write", offset, length, error) from error
+            return False
+        return True
 
     def _may_wait(self) -> bool:
         """Find out whether reads may wait for a device, and whether the cache can be asked."""

@@ -23,6 +23,7 @@ class FilterNode(BlockNode):
         self.read_only = child.read_only
         self.limits = child.limits
         self.backing = child.backing
+        self.unopened_backing = child.unopened_backing
         self.reads_wait = child.reads_wait
         self.writes_wait = child.writes_wait
 
@@ -58,9 +59,24 @@ class FilterNode(BlockNode):
         """See ``BlockNode.close``."""
         self.child.close()
 
+    def resize(self, size: int) -> None:
+        """See ``BlockNode.resize``."""
+        self.child.resize(size)
+        self.size = self.child.size
+
     def extents(self, offset: int, length: int) -> list[Extent]:
         """See ``BlockNode.extents``."""
         return self.child.extents(offset, length)
+
+    def open_backing(self) -> None:
+        """See ``BlockNode.open_backing``."""
+        self.child.open_backing()
+        self.backing = self.child.backing
+        self.unopened_backing = self.child.unopened_backing
+
+    def check_backing(self) -> None:
+        """See ``BlockNode.check_backing``."""
+        self.child.check_backing()
 
     def cancel_in_flight(self) -> None:
         """See ``BlockNode.cancel_in_flight``."""

@@ -72,8 +72,18 @@ def open_host_file(path: str, field: str, *, read_only: bool, exclusive: bool) -
     return fd
 
 
-def lock_host_file(fd: int, path: str, field: str, *, read_only: bool, locking: str) -> bool:
+def lock_host_file(
+    fd: int, path: str, field: str, *, read_only: bool, locking: str, resizes: bool = False
+) -> bool:
     """Take QEMU's image locks on an open file.
+
+    Args:
+        fd: the open file.
+        path: its name.
+        field: the option that named it.
+        read_only: lock it for reading, else for reading and writing.
+        locking: one of ``LOCKING`` but ``off``.
+        resizes: who writes may change its length as well.
 
     Returns:
         Whether they are held; false only where the system has none and ``locking`` is ``auto``.
@@ -81,7 +91,8 @@ def lock_host_file(fd: int, path: str, field: str, *, read_only: bool, locking: 
     Raises:
         ImageRefused: somebody else is in the way, or there are no locks and ``locking`` is ``on``.
     """
-    taken, shared = locks.READ_ONLY if read_only else locks.READ_WRITE
+    writing = locks.RESIZE if resizes else locks.READ_WRITE
+    taken, shared = locks.READ_ONLY if read_only else writing
     try:
         locks.lock_image(fd, taken, shared)
     except locks.LockConflict as conflict:

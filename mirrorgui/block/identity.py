@@ -3,23 +3,31 @@
 import enum
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from mirrorgui.block import locks
 from mirrorgui.block.devices import BlockDevice, describe_device
 from mirrorgui.block.file import FileNode
 from mirrorgui.block.hostfile import check_kind, in_use_text
-from mirrorgui.block.info import image_info
+from mirrorgui.block.info import ImageInfo, image_info
 from mirrorgui.block.mounts import Mount, mount_of
-from mirrorgui.block.node import BlockNode
+from mirrorgui.block.node import BlockNode, ExtentKind
+from mirrorgui.block.open import How, open_image
+from mirrorgui.block.options import Tree
 from mirrorgui.block.spec import Spec, local_path, parse_spec
 from mirrorgui.block.storage import Place, place_of
-from mirrorgui.errors import ImageRefused, MirrorGUIError
+from mirrorgui.block.walk import bottom_of, data_file_of, layers_of, window_of
+from mirrorgui.errors import BlockIOError, ImageRefused, MirrorGUIError
+from mirrorgui.units import GiB
 
 _BLOCK = 512
 """Unit of ``st_blocks`` in bytes."""
+
+_STEP = 1 * GiB
+"""How much is asked about at a time."""
 
 
 class Kind(enum.Enum):
@@ -42,7 +50,10 @@ class ImageIdentity:
         kind: what it is stored in.
         path: the real path of a local image, links followed; else empty.
         place: where its bytes are; ``None`` when it is not local or missing.
+        window: which bytes of the place: offset, and length or ``None`` to its end.
         chain: names and places of the images below it in its backing chain, nearest first.
+        data_files: names and places of the external data files of it and of these images.
+        data_file: where its own one is; ``None`` without.
         size: what a guest sees, in bytes; ``None`` where it is not known.
         stored: bytes that a file takes on its file system.
         length: length of a file in bytes.
@@ -52,13 +63,18 @@ class ImageIdentity:
         in_use: why QEMU's image locks refuse it for its part; empty when they do not.
         claimed: a device refuses an exclusive opening.
         is_open: it is open here, so locks and claims are our own.
+        is_blank: its format stores nothing yet for a guest.
+        chain_error: why what lies below it cannot be opened; empty when it can.
     """
 
     name: str
     kind: Kind
     path: str = ""
     place: Place | None = None
+    window: tuple[int, int | None] = (0, None)
     chain: tuple[tuple[str, Place], ...] = ()
+    data_files: tuple[tuple[str, Place], ...] = ()
+    data_file: Place | None = None
     size: int | None = None
     stored: int = 0
     length: int = 0
@@ -68,6 +84,8 @@ class ImageIdentity:
     in_use: str = ""
     claimed: bool = False
     is_open: bool = False
+    is_blank: bool = False
+    chain_error: str = ""
 
     @property
     def label(self) -> str:
@@ -76,8 +94,15 @@ class ImageIdentity:
 
     @property
     def is_empty(self) -> bool:
-        """Whether a file has no content to lose: it is of no length, or all a hole."""
-        return self.length == 0 or (self.stored == 0 and self.size == self.length)
+        """Whether a file has no content to lose: it is of no length, all a hole, or just made."""
+        if self.is_blank or self.length == 0:
+            return True
+        return self.stored == 0 and self.size == self.length
+
+    @property
+    def written(self) -> tuple[Place, ...]:
+        """Where its bytes go when it is written."""
+        return tuple(place for place in (self.place, self.data_file) if place is not None)
 
     def same_as(self, other: "ImageIdentity") -> bool:
         """Say whether it is still the same file or device, by what the system calls it."""
@@ -118,40 +143,140 @@ def identify_path(
         return ImageIdentity(path, Kind.MISSING, path=os.path.realpath(path), mount=mount_of(path))
     status = check_kind(path, field)
     info = image_info(spec, format=format, field=field)
-    chain = tuple(_chain_of(one.filename for one in info.chain[1:]))
     in_use, claimed = _ask_others(path, field, status, writing=writing)
-    return _local(path, path, status, info.virtual_size, chain, in_use, claimed)
+    image = _local(path, path, status, info.virtual_size)
+    return replace(
+        image,
+        chain=tuple(_places(one.filename for one in info.chain[1:])),
+        data_files=tuple(_places(one.data_file for one in info.chain)),
+        data_file=next((place for _, place in _places([info.data_file])), None),
+        in_use=in_use,
+        claimed=claimed,
+        chain_error=info.chain_error,
+        is_blank=writing and info.format == "qcow2" and not in_use and _is_blank(tree, format),
+    )
 
 
-def identify_node(node: BlockNode) -> ImageIdentity:
-    """Look at an open node through its descriptors, so that no name can be exchanged meanwhile."""
+def identify_node(node: BlockNode, *, writing: bool = False) -> ImageIdentity:
+    """Look at an open node through its descriptors, so that no name can be exchanged meanwhile.
+
+    What it leaves unopened below it is looked at by name.
+
+    Args:
+        node: the image.
+        writing: it will be written over, so find out whether anything is in it.
+    """
     bottom = bottom_of(node)
-    chain = tuple(_chain_of_nodes(node))
-    if not isinstance(bottom, FileNode):
+    chain, data_files = _below_node(node)
+    file = _file_of(bottom)
+    if isinstance(bottom, FileNode) and file is not None:
+        real = f"/proc/self/fd/{bottom.fileno()}"
+        path = real if Path(real).exists() else bottom.path
+        image = _local(bottom.path, path, file[1], node.size)
+    elif file is not None:
+        image = _local(file[0], file[0], file[1], node.size)
+    else:
         kind = Kind.REMOTE if bottom.driver == "nbd" else Kind.MEMORY
-        return ImageIdentity(node.name, kind, chain=chain, size=node.size, is_open=True)
-    status = os.fstat(bottom.fileno())
-    real = f"/proc/self/fd/{bottom.fileno()}"
-    path = real if Path(real).exists() else bottom.path
-    return _local(bottom.path, path, status, node.size, chain, is_open=True)
+        image = ImageIdentity(node.name, kind, size=node.size)
+    return replace(
+        image,
+        window=window_of(node),
+        chain=chain,
+        data_files=data_files,
+        data_file=_own_data_file(node),
+        is_open=True,
+        is_blank=writing and node.driver == "qcow2" and not _may_store_data(node),
+    )
 
 
-def bottom_of(node: BlockNode) -> BlockNode:
-    """Return the protocol node that stores a node's own bytes, below filters and formats."""
-    while True:
-        lower = getattr(node, "child", None) or getattr(node, "file", None)
-        if not isinstance(lower, BlockNode):
-            return node
-        node = lower
+def stores_data(node: BlockNode) -> bool:
+    """Say whether an image has anything for a guest that would be lost by writing over it.
+
+    Raises:
+        BlockIOError: its tables cannot be read.
+    """
+    hides = bool(node.unopened_backing) or node.backing is not None
+    for offset in range(0, node.size, _STEP):
+        for run in node.extents(offset, min(_STEP, node.size - offset)):
+            if run.kind is ExtentKind.DATA or (hides and run.kind is ExtentKind.ZERO):
+                return True
+    return False
 
 
-def _chain_of_nodes(node: BlockNode) -> Iterator[tuple[str, Place]]:
-    lower = node.backing
-    while lower is not None:
-        file = bottom_of(lower)
-        if isinstance(file, FileNode):
-            yield file.path, place_of(os.fstat(file.fileno()))
-        lower = lower.backing
+def _is_blank(tree: Tree, format: str | None) -> bool:
+    how = How(read_only=True, force_share=True, without_backing=True)
+    try:
+        node = open_image(tree, format=format, how=how)
+    except MirrorGUIError:  # whoever opens it for good says why it cannot be
+        return False
+    try:
+        return not _may_store_data(node)
+    finally:
+        node.close()
+
+
+def _may_store_data(node: BlockNode) -> bool:
+    try:
+        return stores_data(node)
+    except BlockIOError:
+        return True
+
+
+_Places: TypeAlias = tuple[tuple[str, Place], ...]
+
+
+def _below_node(node: BlockNode) -> tuple[_Places, _Places]:
+    """Return names and places of what lies below an open node, and of all data files."""
+    chain: list[tuple[str, Place]] = []
+    data_files: list[tuple[str, Place]] = []
+    for layer in layers_of(node):
+        if layer is not node:
+            chain += _place_of_node(bottom_of(layer))
+        data_file = data_file_of(layer)
+        if data_file is not None:
+            data_files += _place_of_node(bottom_of(data_file))
+        if layer.backing is None and layer.unopened_backing:
+            below = _named_below(layer)
+            chain += _places(one.filename for one in below)
+            data_files += _places(one.data_file for one in below)
+    return tuple(chain), tuple(data_files)
+
+
+def _named_below(layer: BlockNode) -> list[ImageInfo]:
+    """Look by name at what a node leaves unopened; what cannot be read is no danger."""
+    try:
+        return image_info(layer.unopened_backing).chain
+    except MirrorGUIError:
+        return []
+
+
+def _own_data_file(node: BlockNode) -> Place | None:
+    data_file = data_file_of(node)
+    if data_file is None:
+        return None
+    return next((place for _, place in _place_of_node(bottom_of(data_file))), None)
+
+
+def _place_of_node(bottom: BlockNode) -> Iterator[tuple[str, Place]]:
+    file = _file_of(bottom)
+    if file is not None:
+        yield file[0], place_of(file[1])
+
+
+def _file_of(bottom: BlockNode) -> tuple[str, os.stat_result] | None:
+    """Return path and status of the host's file that stores an image; None where none does.
+
+    What others have open for us is looked at by name: its descriptors are theirs.
+    """
+    if isinstance(bottom, FileNode):
+        return bottom.path, os.fstat(bottom.fileno())
+    path = getattr(bottom, "path", "")
+    if not isinstance(path, str) or not path:
+        return None
+    try:
+        return path, Path(path).stat()
+    except OSError:
+        return None
 
 
 def _without_path(tree: dict[str, object], spec: Spec) -> ImageIdentity:
@@ -175,10 +300,6 @@ def _local(
     path: str,
     status: os.stat_result,
     size: int | None,
-    chain: tuple[tuple[str, Place], ...],
-    in_use: str = "",
-    claimed: bool = False,
-    is_open: bool = False,
 ) -> ImageIdentity:
     is_device = stat.S_ISBLK(status.st_mode)
     device = describe_device(status.st_rdev) if is_device else None
@@ -187,21 +308,17 @@ def _local(
         kind=Kind.DEVICE if is_device else Kind.FILE,
         path=os.path.realpath(path),
         place=place_of(status),
-        chain=chain,
         size=size,
         stored=getattr(status, "st_blocks", 0) * _BLOCK,
         length=status.st_size,
         modified_ns=status.st_mtime_ns,
         mount=None if is_device else mount_of(path),
         device=device,
-        in_use=in_use,
-        claimed=claimed,
-        is_open=is_open,
     )
 
 
-def _chain_of(names: Iterator[str]) -> Iterator[tuple[str, Place]]:
-    for name in names:
+def _places(names: Iterable[str]) -> Iterator[tuple[str, Place]]:
+    for name in filter(None, names):
         try:
             path = local_path(name)
             if path is not None:

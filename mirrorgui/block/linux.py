@@ -25,6 +25,7 @@ _IOC_NONE = (
 BLKSSZGET = _IOC_NONE | 0x1268
 BLKDISCARD = _IOC_NONE | 0x1277
 BLKZEROOUT = _IOC_NONE | 0x127F
+FICLONERANGE = (0x80000000 if _IOC_NONE else 0x40000000) | 32 << 16 | 0x94 << 8 | 13
 
 UNAVAILABLE = frozenset((errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOTTY, errno.ENOSYS, errno.EINVAL))
 """What a file system or device answers when it lacks a feature (EINVAL: a device's ioctl)."""
@@ -124,3 +125,16 @@ def queue_limit(fd: int, name: str) -> int:
         except (OSError, ValueError):
             continue
     return 0
+
+
+def clone_range(fd: int, offset: int, other_fd: int, other_offset: int, length: int) -> None:
+    """Let a range of a file share the storage of a range of another one.
+
+    Raises:
+        OSError: EXDEV, EOPNOTSUPP, EINVAL and such where that cannot be done.
+    """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    import fcntl
+
+    fcntl.ioctl(fd, FICLONERANGE, struct.pack("qQQQ", other_fd, other_offset, length, offset))

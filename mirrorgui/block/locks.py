@@ -55,6 +55,8 @@ READ_ONLY: Final = (
 """(taken, shared) of a reader: nobody may change the bytes below it."""
 READ_WRITE: Final = (READ_ONLY[0] | Permission.WRITE, READ_ONLY[1])
 """(taken, shared) of a writer: others may look on."""
+RESIZE: Final = (READ_WRITE[0] | Permission.RESIZE, READ_WRITE[1])
+"""(taken, shared) of a writer that also changes the file's length: of an image format."""
 
 
 class LocksUnavailableError(OSError):

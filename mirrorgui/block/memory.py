@@ -1,5 +1,6 @@
 """An image in RAM, with allocation tracking and an optional backing node."""
 
+import errno
 import threading
 
 import numpy as np
@@ -135,6 +136,28 @@ class MemoryNode(BlockNode):
         check_range(self, "extents", offset, length)
         with self._lock:
             return self._runs(offset, offset + length)
+
+    def resize(self, size: int) -> None:
+        """See ``BlockNode.resize``."""
+        if self.read_only or size < 0:
+            code = errno.EPERM if self.read_only else errno.EINVAL
+            raise BlockIOError("resize", size, 0, code, self.name)
+        with self._lock:
+            kept = min(size, self.size)
+            array = np.zeros(size, np.uint8)
+            array[:kept] = self._array[:kept]
+            states = np.full(-(-size // self._cluster_size), _UNALLOCATED, np.uint8)
+            count = min(len(states), len(self._states))
+            states[:count] = self._states[:count]
+            if size > self.size and self.backing is not None:
+                # What is new reads as zeroes, not as what a longer backing node has there.
+                states[count:] = _ZERO
+                if kept % self._cluster_size and states[count - 1] == _UNALLOCATED:
+                    self._array, self._bytes = array, array.data
+                    self._copy_up("resize", (count - 1) * self._cluster_size, kept)
+                    states[count - 1] = _DATA
+            self._array, self._bytes = array, array.data
+            self._states, self.size = states, size
 
     def cancel_in_flight(self) -> None:
         """Pass it on: only the backing node can hang."""

@@ -2,7 +2,7 @@
 
 import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from mirrorgui.block.checks import check_change, check_range
@@ -11,7 +11,14 @@ from mirrorgui.block.node import BlockLimits, BlockNode, Buffer, Extent, ExtentK
 from mirrorgui.errors import BlockIOError, ImageRefused, RequestCancelled
 from mirrorgui.nbd.client import ClientConnection, RequestFailedError
 from mirrorgui.nbd.client_handshake import open_export
-from mirrorgui.nbd.constants import MAX_PAYLOAD, Command, CommandFlag, State, TransmissionFlag
+from mirrorgui.nbd.constants import (
+    BASE_ALLOCATION,
+    MAX_PAYLOAD,
+    Command,
+    CommandFlag,
+    State,
+    TransmissionFlag,
+)
 from mirrorgui.nbd.handshake import BlockSizes, ExportInfo
 from mirrorgui.nbd.tls import TlsCredentials
 from mirrorgui.nbd.uri import NbdAddress, format_uri, parse_uri
@@ -45,6 +52,7 @@ class NbdNode(BlockNode):
         connections: most connections at a time, where the server allows several.
         connect_timeout_s: for connecting and the handshake together.
         reconnect_s: how long requests wait for a lost server to come back; 0 tries once.
+        contexts: what ``extents`` asks the server for.
         reply_timeout_s: the server counts as lost when a reply is due and nothing at all comes
             for so long; 0 waits until ``cancel_in_flight``.
 
@@ -78,6 +86,7 @@ class NbdNode(BlockNode):
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         reconnect_s: float = RECONNECT_S,
         reply_timeout_s: float = 0.0,
+        contexts: tuple[str, ...] = (BASE_ALLOCATION,),
     ) -> None:
         self.address = parse_uri(address) if isinstance(address, str) else address
         self.uri = format_uri(self.address)
@@ -88,6 +97,7 @@ class NbdNode(BlockNode):
         self._tls = tls
         self._connect_timeout_s = connect_timeout_s
         self._reply_timeout_s = reply_timeout_s
+        self._contexts = contexts
         self._info: ExportInfo | None = None
         first = self._connect()
         info = self._info = first.info
@@ -201,7 +211,11 @@ class NbdNode(BlockNode):
 
     def _connect(self) -> ClientConnection:
         opened = open_export(
-            self.address, tls=self._tls, timeout_s=self._connect_timeout_s, field=self._field
+            self.address,
+            tls=self._tls,
+            timeout_s=self._connect_timeout_s,
+            field=self._field,
+            contexts=self._contexts,
         )
         connection = ClientConnection(opened, self._reply_timeout_s)
         reason = self._objection(opened.info)
@@ -281,18 +295,24 @@ class NbdNode(BlockNode):
         start = align_down(offset, self._alignment)
         length = min(align_up(end, self._alignment) - start, self._max_length)
 
-        def ask(connection: ClientConnection) -> list[tuple[int, int]]:
-            if connection.allocation is None:
-                return [(length, 0)]
-            return connection.block_status(start, length)
+        def ask(connection: ClientConnection) -> list[tuple[int, ExtentKind]]:
+            if not connection.contexts:
+                return [(length, ExtentKind.DATA)]
+            return self._kinds(connection.block_status(start, length))
 
         position = start
-        for count, flags in self._links.run(ask):
-            kind = ExtentKind.ZERO if flags & State.ZERO else ExtentKind.DATA
+        for count, kind in self._links.run(ask):
             first, last = max(position, offset), min(position + count, end)
             if first < last:
                 yield Extent(first, last - first, kind)
             position += count
+
+    def _kinds(self, told: Mapping[str, list[tuple[int, int]]]) -> list[tuple[int, ExtentKind]]:
+        """Return adjacent runs as (length, kind) of what the contexts say."""
+        return [
+            (length, ExtentKind.ZERO if flags & State.ZERO else ExtentKind.DATA)
+            for length, flags in told.get(BASE_ALLOCATION) or [(self._max_length, 0)]
+        ]
 
 
 class _Gate:

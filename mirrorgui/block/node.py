@@ -5,12 +5,18 @@ from any thread at once, have no seek position, and do all or raise ``BlockIOErr
 """
 
 import enum
+import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mirrorgui.errors import BlockIOError
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+Range: TypeAlias = tuple[int, int]
+"""Offset and length in bytes."""
 
 
 class ExtentKind(enum.Enum):
@@ -39,6 +45,22 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class Mapped:
+    """Where a run of guest bytes is stored, byte for byte.
+
+    Attributes:
+        offset, length: the run, in guest bytes of the node that was asked.
+        file: the node that stores it.
+        host_offset: where it begins there, in bytes.
+    """
+
+    offset: int
+    length: int
+    file: "BlockNode"
+    host_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlockLimits:
     """What a node asks for and what it can do. All lengths in bytes.
 
@@ -51,6 +73,8 @@ class BlockLimits:
         max_transfer: longest useful single request, or 0 for no limit.
         latency_bound: a request mostly waits for something other than this machine's processors,
             so many should be in flight at once (a network).
+        gathers: scattered ranges cost much less by ``read_ranges`` and ``write_ranges`` than one
+            after the other.
     """
 
     request_alignment: int = 1
@@ -59,6 +83,7 @@ class BlockLimits:
     can_discard: bool = False
     max_transfer: int = 0
     latency_bound: bool = False
+    gathers: bool = False
 
 
 class BlockNode(ABC):
@@ -68,10 +93,12 @@ class BlockNode(ABC):
         name: what a person would recognise it by, such as its path or URI.
         node_name: its name among nodes, for QMP; may be empty.
         driver: QEMU's name of the driver: ``file``, ``raw``, ``nbd``, ...
-        size: length in bytes; fixed while the node is open.
+        size: length in bytes; fixed while the node is open, but for ``resize``.
         read_only: every changing request is refused with EPERM when true.
         limits: see ``BlockLimits``.
         backing: the node that holds what this one leaves unallocated, if any.
+        unopened_backing: the backing file that the image names while none is open: what it leaves
+            unallocated reads as zeroes until ``open_backing``. Empty where that is not so.
         reads_wait: a read may wait for a device or a peer, so that whoever has several of them
             better issues them from several threads; ``try_read_into`` tells for one read.
         writes_wait: the same for changing requests. Both may change while the node is open.
@@ -87,6 +114,7 @@ class BlockNode(ABC):
     read_only: bool = False
     limits: BlockLimits = BlockLimits()
     backing: "BlockNode | None" = None
+    unopened_backing: str = ""
     reads_wait: bool = False
     writes_wait: bool = False
 
@@ -117,6 +145,29 @@ class BlockNode(ABC):
             time even when one thread reads them one after the other. Never raises.
         """
         return False
+
+    def read_ranges(self, ranges: Sequence[Range], buffer: memoryview) -> None:
+        """Fill ``buffer`` with the bytes of several ranges, one behind the other.
+
+        Raises:
+            BlockIOError: nothing is promised about the content of ``buffer``. Which of the ranges
+                could not be read is not always told.
+        """
+        start = 0
+        for offset, length in ranges:
+            self.read_into(offset, buffer[start : start + length])
+            start += length
+
+    def write_ranges(self, ranges: Sequence[Range], data: memoryview) -> None:
+        """Write ``data`` to several ranges that do not overlap; it has the bytes of each in turn.
+
+        Raises:
+            BlockIOError: any part of any of the ranges may hold old, new or no defined bytes.
+        """
+        start = 0
+        for offset, length in ranges:
+            self.write(offset, data[start : start + length])
+            start += length
 
     @abstractmethod
     def write(self, offset: int, data: Buffer) -> None:
@@ -160,6 +211,66 @@ class BlockNode(ABC):
             BlockIOError: with operation ``extents``.
         """
         return [Extent(offset, length, ExtentKind.DATA)] if length else []
+
+    def map(self, offset: int, length: int) -> list[Mapped]:  # noqa: ARG002
+        """Tell which parts of a range are stored plainly in a file, in order of their offset.
+
+        What is missing in the answer is not stored so, or not known: it has to be read. An answer
+        holds until the next change of that range.
+
+        Raises:
+            BlockIOError: with operation ``extents``.
+        """
+        return []
+
+    def clone_from(
+        self,
+        offset: int,  # noqa: ARG002
+        other: "BlockNode",  # noqa: ARG002
+        other_offset: int,  # noqa: ARG002
+        length: int,  # noqa: ARG002
+    ) -> bool:
+        """Let a range share the storage of another node's range, so that nothing is copied.
+
+        Both stay independent: who writes to one of them later gets storage of its own.
+
+        Returns:
+            Whether it was done; otherwise nothing has changed, and it will hardly work elsewhere.
+
+        Raises:
+            BlockIOError: as for ``write``.
+        """
+        return False
+
+    def resize(self, size: int) -> None:
+        """Change the length in bytes: what a format's file does when its image grows.
+
+        New bytes read as zeroes. Safe while other requests run, unless it cuts what they use.
+
+        Raises:
+            BlockIOError: with operation ``resize``; EOPNOTSUPP where it cannot be done. The length
+                is as before.
+        """
+        raise BlockIOError("resize", size, 0, errno.EOPNOTSUPP, self.name)
+
+    def open_backing(self) -> None:  # noqa: B027 - most nodes have no other one below them
+        """Open the backing file that the image names, which was left aside when it was opened.
+
+        Afterwards ``backing`` is set and ``unopened_backing`` empty. Does nothing where that is so
+        already. No other request may be running.
+
+        Raises:
+            ImageRefused: it cannot be opened; nothing has changed.
+        """
+
+    def check_backing(self) -> None:  # noqa: B027 - most nodes have no other one below them
+        """See that ``open_backing`` would succeed now: open what it would open, and close it again.
+
+        Safe while other requests run.
+
+        Raises:
+            ImageRefused: it would not.
+        """
 
     def cancel_in_flight(self) -> None:  # noqa: B027 - most nodes have nothing to give up
         """Make requests that hang return soon with ``RequestCancelled``, where that is possible."""

@@ -78,6 +78,10 @@ class Options:
     def __contains__(self, key: str) -> bool:
         return key in self._left
 
+    def is_object(self, key: str) -> bool:
+        """Say whether an option has options of its own."""
+        return isinstance(self._left.get(key), dict)
+
     def name_of(self, key: str) -> str:
         """Return the whole name of an option, such as ``source.file.filename``."""
         return f"{self.field}.{key}" if self.field else key
@@ -117,7 +121,7 @@ class Options:
         else:
             size = self.take(key, int, default)
         if size < 0:
-            raise InvalidInput(self.name_of(key), size, "must not be negative")
+            raise InvalidInput(self.name_of(key), size, "expects a non-negative number below 2^64")
         return size
 
     def take_choice(self, key: str, choices: tuple[str, ...], default: str) -> str:
@@ -158,6 +162,22 @@ class Options:
             del self._left[key]
             return value
         return self.take(key, str) if isinstance(value, str) else self.take(key, dict)
+
+    def take_rest(self) -> Tree:
+        """Take all that is left, for somebody else to judge."""
+        rest, self._left = self._left, {}
+        return rest
+
+    def take_null(self, key: str) -> bool:
+        """Take a JSON null, or the empty string that stands for it in older programs.
+
+        Returns:
+            Whether there was one; any other value stays.
+        """
+        if key not in self._left or self._left[key] not in (None, ""):
+            return False
+        del self._left[key]
+        return True
 
     def put(self, key: str, child: BlockNode) -> None:
         """Give a child node that is already open to whoever takes it next."""

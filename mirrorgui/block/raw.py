@@ -6,7 +6,7 @@ import threading
 from mirrorgui.block.checks import check_change, check_range
 from mirrorgui.block.filter import FilterNode
 from mirrorgui.block.formats import HEAD_SIZE, LABELS, recognise_head
-from mirrorgui.block.node import BlockNode, Buffer, Extent
+from mirrorgui.block.node import BlockNode, Buffer, Extent, Mapped
 from mirrorgui.errors import BlockIOError
 
 
@@ -75,6 +75,19 @@ class RawNode(FilterNode):
             for run in self.child.extents(self.offset + offset, length)
         ]
 
+    def map(self, offset: int, length: int) -> list[Mapped]:
+        """See ``BlockNode.map``."""
+        check_range(self, "extents", offset, length)
+        return [
+            Mapped(run.offset - self.offset, run.length, run.file, run.host_offset)
+            for run in self.child.map(self.offset + offset, length)
+        ]
+
+    def clone_from(self, offset: int, other: BlockNode, other_offset: int, length: int) -> bool:
+        """See ``BlockNode.clone_from``."""
+        check_change(self, "write", offset, length)
+        return self.child.clone_from(self.offset + offset, other, other_offset, length)
+
 
 class ProbedRawGuard(FilterNode):
     """Keep an image that was guessed to be raw from looking like another format.
@@ -103,6 +116,12 @@ class ProbedRawGuard(FilterNode):
         with self._head_lock:  # two halves of a header, written at the same time, are one
             self._check_head(offset, data)
             self.child.write(offset, data)
+
+    def clone_from(self, offset: int, other: BlockNode, other_offset: int, length: int) -> bool:
+        """See ``BlockNode.clone_from``; not where the bytes have to be looked at."""
+        if offset < HEAD_SIZE:
+            return False
+        return self.child.clone_from(offset, other, other_offset, length)
 
     def _check_head(self, offset: int, data: Buffer) -> None:
         head = bytearray(min(HEAD_SIZE, self.size))

@@ -27,6 +27,7 @@ __all__ = [
     "Finding",
     "Severity",
     "check_nodes",
+    "check_overwriting",
     "check_pair",
     "check_paths",
     "check_unchanged",
@@ -74,7 +75,21 @@ def check_paths(
 
 def check_nodes(source: BlockNode, target: BlockNode) -> list[Finding]:
     """Check two open nodes, through their descriptors: for the moment before the first write."""
-    return check_pair(identify_node(source), identify_node(target))
+    return check_pair(identify_node(source), identify_node(target, writing=True))
+
+
+def check_overwriting(source: BlockNode, target: BlockNode) -> list[Finding]:
+    """Check only what would destroy data that nobody has chosen to lose. The images are open.
+
+    The target may stand on the source: what is written to it does not change what is below.
+
+    Returns:
+        Findings that forbid a start: the target is the source, something that the source needs, or
+        something that the system uses.
+    """
+    ends = identify_node(source), identify_node(target)
+    found = [*check_overlap(*ends, may_stand_on_source=True), *_check_in_use(*ends)]
+    return [one for one in found if one.severity is Severity.REFUSE]
 
 
 def _identify_and_open(spec: Spec, field: str, name: str | None) -> ImageIdentity:
@@ -93,19 +108,24 @@ def _identify_and_open(spec: Spec, field: str, name: str | None) -> ImageIdentit
         node.close()
 
 
-def check_pair(source: ImageIdentity, target: ImageIdentity) -> list[Finding]:
+def check_pair(
+    source: ImageIdentity, target: ImageIdentity, *, may_stand_on_source: bool = False
+) -> list[Finding]:
     """Check whether one image may be mirrored onto another.
 
     Args:
         source: from ``identify_path`` or ``identify_node``.
         target: likewise.
+        may_stand_on_source: the target may have the source in its backing chain, as it has where
+            only new writes are mirrored.
 
     Returns:
         What was found, the gravest first. ``target-larger`` is a warning here; a job that needs
         equal sizes refuses it itself.
     """
-    same = list(check_overlap(source, target))
+    same = list(check_overlap(source, target, may_stand_on_source=may_stand_on_source))
     found = same or [
+        *_check_chains(source, target),
         *_check_in_use(source, target),
         *_check_size(source, target),
         *_check_new_file(target),
@@ -130,6 +150,14 @@ def check_unchanged(before: ImageIdentity, now: ImageIdentity, field: str) -> li
     what = "device" if before.kind is Kind.DEVICE else "file"
     text = f"The {what} chosen before is gone. Choose the {field} again."
     return [Finding(Severity.REFUSE, "identity-changed", field, text)]
+
+
+def _check_chains(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:
+    if source.chain_error:
+        yield refuse("no-backing-file", source.chain_error, "source")
+    if target.chain_error:
+        text = f"{target.chain_error} The switch needs it."
+        yield Finding(Severity.WARN, "no-backing-file", "target", text)
 
 
 def _check_in_use(source: ImageIdentity, target: ImageIdentity) -> Iterator[Finding]:

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirrorgui.block.options import Tree, crumple, parse_json
-from mirrorgui.errors import ImageRefused
+from mirrorgui.errors import ImageRefused, InvalidInput
 
 Spec: TypeAlias = str | os.PathLike[str] | Mapping[str, object]
 """An image as it is named."""
 
+FOREIGN_PROTOCOLS = frozenset(
+    ("ftp", "ftps", "gluster", "http", "https", "iscsi", "nfs", "rbd", "ssh")
+)
+"""Drivers, and URI schemes, of what is reached through a ``qemu-nbd`` of our own."""
+
 URI_DRIVERS = {
+    **{scheme: scheme for scheme in FOREIGN_PROTOCOLS},
+    "gluster+tcp": "gluster",
+    "gluster+unix": "gluster",
+    "gluster+rdma": "gluster",
     "nbd": "nbd",
     "nbds": "nbd",
     "nbd+tcp": "nbd",
@@ -39,11 +48,14 @@ def parse_spec(spec: Spec, field: str) -> Tree:
         InvalidInput: ``json:`` holds no options.
         ImageRefused: the protocol is unknown, the name is empty.
     """
-    if isinstance(spec, Mapping):
-        return crumple(spec, field)
-    text = os.fspath(spec)
-    if isinstance(spec, str) and text.startswith("json:"):
-        return parse_json(text.removeprefix("json:"), field)
+    text = "" if isinstance(spec, Mapping) else os.fspath(spec)
+    try:
+        if isinstance(spec, Mapping):
+            return crumple(spec, field)
+        if isinstance(spec, str) and text.startswith("json:"):
+            return parse_json(text.removeprefix("json:"), field)
+    except RecursionError as error:
+        raise InvalidInput(field, text[:20] or "...", "options are nested too deeply") from error
     return {"file": protocol_of(text, field, is_path=not isinstance(spec, str))}
 
 
@@ -71,6 +83,11 @@ def protocol_of(text: str, field: str, *, is_path: bool = False) -> Tree:
     if not text:
         raise ImageRefused(field, text, "The name of the image is empty.")
     return {"driver": "host_device" if _is_block_device(text) else "file", "filename": text}
+
+
+def has_protocol(text: str) -> bool:
+    """Say whether a name begins with a protocol, such as ``json:``, ``file:`` or ``nbd:``."""
+    return _PREFIX.match(text) is not None
 
 
 def local_path(spec: Spec) -> str | None:

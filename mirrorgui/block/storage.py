@@ -67,6 +67,12 @@ class Span:
     offset: int = 0
     length: int | None = None
 
+    def part(self, offset: int, length: int | None) -> "Span":
+        """Return the span of some of its bytes; to its end without a length."""
+        if length is None and self.length is not None:
+            length = max(0, self.length - offset)
+        return Span(self.base, self.offset + offset, length)
+
     def overlaps(self, other: "Span") -> bool:
         """Say whether two spans have bytes in common."""
         if self.base != other.base:

@@ -7,6 +7,7 @@ threads at all, and a connection without requests has no thread that waits.
 
 import contextlib
 import threading
+from collections.abc import Mapping
 
 from mirrorgui.errors import MirrorGUIError
 from mirrorgui.nbd import wire
@@ -67,7 +68,7 @@ class _Request:
         self.length = length
         self.view = view
         self.filled = 0
-        self.runs: list[tuple[int, int]] = []
+        self.runs: dict[str, list[tuple[int, int]]] = {}
         self.errno = 0
         self.message = ""
         self.lost = False
@@ -92,7 +93,8 @@ class ClientConnection:
         self.info = opened.info
         self._stream = opened.stream
         self._structured = opened.structured
-        self.allocation = opened.allocation
+        self.contexts = opened.contexts
+        self._names = {number: name for name, number in opened.contexts.items()}
         self._reader = _Reader(opened.stream)
         self._state = threading.Lock()
         self._send_lock = threading.Lock()
@@ -129,12 +131,12 @@ class ClientConnection:
         """Send a request without payload and wait for its success. Raises as ``read``."""
         self._ask(command, flags, offset, length)
 
-    def block_status(self, offset: int, length: int) -> list[tuple[int, int]]:
-        """Ask for ``base:allocation``. Raises as ``read``.
+    def block_status(self, offset: int, length: int) -> Mapping[str, list[tuple[int, int]]]:
+        """Ask for what all ``contexts`` say, of which there must be one. Raises as ``read``.
 
         Returns:
-            Adjacent runs from ``offset`` as (length, flags), at least one; they may end before
-            the range does, or behind it.
+            For each of them adjacent runs from ``offset`` as (length, flags), at least one; they
+            may end before the range does, or behind it.
         """
         return self._ask(Command.BLOCK_STATUS, 0, offset, length).runs
 
@@ -285,7 +287,7 @@ class ClientConnection:
         else:
             self._control(request, chunk, self._reader.take(chunk.length))
         if chunk.is_last:
-            _check_complete(request)
+            self._check_complete(request)
             self._finish(chunk.cookie, request)
 
     def _control(self, request: _Request, chunk: wire.Chunk, payload: bytes) -> None:
@@ -301,9 +303,10 @@ class ClientConnection:
             view[:] = bytes(length)
         elif chunk.type == ChunkType.BLOCK_STATUS:
             context_id, runs = wire.parse_block_status(payload)
-            if request.command != Command.BLOCK_STATUS or context_id != self.allocation:
+            name = self._names.get(context_id)
+            if request.command != Command.BLOCK_STATUS or name is None:
                 raise ProtocolError("the server sends a block status that was not asked for")
-            request.runs = runs
+            request.runs[name] = runs
         else:
             raise ProtocolError(f"the server sends a chunk of unknown type {chunk.type}")
 
@@ -321,22 +324,21 @@ class ClientConnection:
         request.filled += length
         return request.view[start : start + length]
 
+    def _check_complete(self, request: _Request) -> None:
+        """Refuse a success that lacks something."""
+        if request.errno:
+            return
+        if request.view is not None and request.filled != request.length:
+            raise ProtocolError(f"the server sent {request.filled} of {request.length} bytes")
+        if request.command == Command.BLOCK_STATUS and len(request.runs) < len(self.contexts):
+            raise ProtocolError("the server answers a block status without any")
+
     def _fail(self, request: _Request, error: int, message: str) -> None:
         if error == Error.ESHUTDOWN:
             # The specification wants us to leave; the request may be repeated elsewhere.
             raise ProtocolError("the server is shutting down")
         request.errno = request.errno or wire.system_error(error)
         request.message = request.message or message
-
-
-def _check_complete(request: _Request) -> None:
-    """Refuse a success that lacks something."""
-    if request.errno:
-        return
-    if request.view is not None and request.filled != request.length:
-        raise ProtocolError(f"the server sent {request.filled} of {request.length} bytes")
-    if request.command == Command.BLOCK_STATUS and not request.runs:
-        raise ProtocolError("the server answers a block status without any")
 
 
 class _Reader:

@@ -3,7 +3,7 @@
 import contextlib
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +50,13 @@ class Opened:
         stream: the connection.
         info: what the server told of the export.
         structured: replies are structured.
-        allocation: id of ``base:allocation`` in replies, or None where it is not to be had.
+        contexts: name of each metadata context that the server tells of -> its id in replies.
     """
 
     stream: Stream
     info: ExportInfo
     structured: bool
-    allocation: int | None
+    contexts: Mapping[str, int]
 
 
 def open_export(
@@ -65,6 +65,7 @@ def open_export(
     tls: TlsCredentials | None = None,
     timeout_s: float = 10.0,
     field: str = "uri",
+    contexts: tuple[str, ...] = (BASE_ALLOCATION,),
 ) -> Opened:
     """Connect and open the address's export.
 
@@ -74,13 +75,14 @@ def open_export(
         tls: certificates; None takes those of the address, or the system's authorities.
         timeout_s: for everything together.
         field: name of the option that gave the address, for refusals.
+        contexts: names of the metadata contexts to ask for; a server need not have them.
 
     Raises:
         ImageRefused: it cannot be opened; the reason says why. Nothing stays open.
         InvalidInput: certificates are missing or unusable.
     """
     with _opening(address, tls, timeout_s, field) as opening:
-        return opening.choose()
+        return opening.choose(contexts)
 
 
 def list_exports(
@@ -175,18 +177,19 @@ class _Opening:
         if self._address.tls or (tls is not None and self._fixed):
             self._start_tls(tls or _credentials(self._address))
 
-    def choose(self) -> Opened:
+    def choose(self, wanted: tuple[str, ...]) -> Opened:
         """Open the export; transmission begins."""
-        structured, allocation = False, None
+        structured = False
+        contexts: Mapping[str, int] = {}
         if self._fixed:
             structured = self._is_granted(Option.STRUCTURED_REPLY)
             if structured:
-                allocation = self._select_allocation()
+                contexts = self._select_contexts(wanted)
             info = self._go()
             if info is not None:
-                return Opened(self._stream, info, structured, allocation)
+                return Opened(self._stream, info, structured, contexts)
         info = self._export_name()
-        return Opened(self._stream, info, structured, allocation)
+        return Opened(self._stream, info, structured, contexts)
 
     def exports(self) -> list[tuple[str, str]]:
         """Ask for the list of exports."""
@@ -235,18 +238,19 @@ class _Opening:
             return False
         return True
 
-    def _select_allocation(self) -> int | None:
-        request = handshake.MetaRequest(self._address.export, (BASE_ALLOCATION,))
+    def _select_contexts(self, wanted: tuple[str, ...]) -> Mapping[str, int]:
+        request = handshake.MetaRequest(self._address.export, wanted)
         try:
             replies = self._ask(Option.SET_META_CONTEXT, handshake.pack_meta_request(request))
         except _RefusalError:
-            return None  # GO tells what is really wrong, if anything is
+            return {}  # GO tells what is really wrong, if anything is
+        found: dict[str, int] = {}
         for reply, data in replies:
             if reply == Reply.META_CONTEXT:
                 context_id, name = handshake.parse_meta_context(data)
-                if name == BASE_ALLOCATION:
-                    return context_id
-        return None
+                if name in wanted:
+                    found.setdefault(name, context_id)
+        return found
 
     def _go(self) -> ExportInfo | None:
         """Open the export, or return None when the server knows the old way only."""

@@ -27,6 +27,8 @@ CHUNK_MAGIC = 0x668E33EF
 
 DIRTY_BITMAP_PREFIX = "qemu:dirty-bitmap:"
 BASE_ALLOCATION = "base:allocation"
+ALLOCATION_DEPTH = "qemu:allocation-depth"
+"""QEMU's: which layer of a backing chain holds a range, 1 the top one; 0 where none does."""
 
 
 class HandshakeFlag(enum.IntFlag):

@@ -126,13 +126,16 @@ class NbdServer:
             if default:
                 self._default = export.name
 
-    def remove_export(self, name: str, *, force: bool = False, timeout_s: float = 5.0) -> None:
+    def remove_export(self, name: str, *, force: bool = False, timeout_s: float = 5.0) -> bool:
         """Offer an export no longer.
 
         Args:
             name: which one.
             force: disconnect its clients, after the requests that are being served.
             timeout_s: for these.
+
+        Returns:
+            Whether all of its clients have left in time; ``wait_left`` waits longer.
 
         Raises:
             InvalidInput: there is no such export, or it has clients and ``force`` is not set; it
@@ -150,10 +153,20 @@ class NbdServer:
                 self._default = None
             for connection in users:
                 connection.stop()
-            self._changed.wait_for(
-                lambda: not any(one.export is export for one in self._connections.values()),
-                timeout_s,
-            )
+        return self.wait_left(export, timeout_s)
+
+    def wait_left(self, export: Export, timeout_s: float) -> bool:
+        """Wait until no client uses an export, at most so many seconds; say whether it is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._is_used(export), timeout_s)
+
+    def is_used(self, export: Export) -> bool:
+        """Say whether a client uses an export."""
+        with self._lock:
+            return self._is_used(export)
+
+    def _is_used(self, export: Export) -> bool:
+        return any(one.export is export for one in self._connections.values())
 
     def find(self, name: str) -> Export | None:
         """Return the export of that name.

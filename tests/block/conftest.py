@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+_ATTEMPTS = 20
+
 
 def stamped(length: int, seed: int = 1) -> bytes:
     """Bytes that tell their own place, so that misplaced ones are seen; never zero."""
@@ -25,6 +27,20 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
         text=True,
         timeout=60,
     )
+
+
+def luks_image(path: Path, size: int, key: str = "secret") -> Path:
+    """Make an encrypted image.
+
+    On a loaded machine qemu-img at times finds its own speed too uncertain, and gives up.
+    """
+    options = ("--object", f"secret,id=key,data={key}", "-o", "key-secret=key,iter-time=10")
+    for _ in range(_ATTEMPTS):
+        done = run("qemu-img", "create", "-f", "luks", *options, path, str(size), check=False)
+        if "accurate CPU usage" not in done.stderr:
+            break
+    done.check_returncode()
+    return path
 
 
 def open_descriptors() -> set[str]:

@@ -161,11 +161,24 @@ aligned_ranges = st.tuples(st.integers(0, SIZE // 4096), st.integers(0, 20)).map
 )
 requests = st.lists(
     st.tuples(
-        st.sampled_from(["write", "zero", "zero_keep", "discard", "read", "extents"]),
+        st.sampled_from(
+            ["write", "zero", "zero_keep", "discard", "read", "extents", "scatter", "gather"]
+        ),
         st.one_of(ranges, aligned_ranges),
     ),
     max_size=12,
 )
+
+
+def _apart(offset: int, length: int) -> list[tuple[int, int]]:
+    """Part a range into pages that do not follow one another."""
+    pages = [(offset + at, min(4096, length - at)) for at in range(0, length, 4096)]
+    return pages[::2] + pages[1::2]
+
+
+def _packed(data: bytes) -> bytes:
+    """Return bytes in the order of ``_apart``."""
+    return b"".join(data[start : start + count] for start, count in _apart(0, len(data)))
 
 
 def apply(subject: Subject, verb: str, offset: int, length: int, seed: int) -> None:
@@ -177,6 +190,14 @@ def apply(subject: Subject, verb: str, offset: int, length: int, seed: int) -> N
         expected[offset:end] = data
     elif verb == "read":
         assert read(node, offset, length) == expected[offset:end]
+    elif verb == "scatter":
+        data = stamped(length, seed)
+        node.write_ranges(_apart(offset, length), memoryview(_packed(data)))
+        expected[offset:end] = data
+    elif verb == "gather":
+        buffer = memoryview(bytearray(length))
+        node.read_ranges(_apart(offset, length), buffer)
+        assert buffer == _packed(bytes(expected[offset:end]))
     elif verb == "extents":
         assert sum(run.length for run in node.extents(offset, length)) == length
     elif verb == "discard":

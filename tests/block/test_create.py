@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mirrorgui.block.create import create_raw
-from mirrorgui.errors import ImageRefused
+from mirrorgui.errors import ImageRefused, InvalidInput
+from mirrorgui.units import MiB
 
 
 def test_a_new_image_is_sparse_and_of_the_size(tmp_path: Path) -> None:
@@ -18,6 +19,35 @@ def test_a_new_image_is_sparse_and_of_the_size(tmp_path: Path) -> None:
 def test_an_empty_image_can_be_made(tmp_path: Path) -> None:
     create_raw(str(tmp_path / "new.raw"), 0)
     assert (tmp_path / "new.raw").read_bytes() == b""
+
+
+@pytest.mark.parametrize("preallocation", ["falloc", "full"])
+def test_storage_can_be_reserved(tmp_path: Path, preallocation: str) -> None:
+    path = tmp_path / "new.raw"
+    create_raw(path, 3 * MiB + 7, preallocation=preallocation)
+    assert path.read_bytes() == bytes(3 * MiB + 7)
+    assert path.stat().st_blocks * 512 >= 3 * MiB + 7
+    create_raw(tmp_path / "empty.raw", 0, preallocation=preallocation)
+
+
+@pytest.mark.parametrize("preallocation", ["metadata", "all"])
+def test_an_unknown_preallocation_is_refused(tmp_path: Path, preallocation: str) -> None:
+    with pytest.raises(InvalidInput, match="must be one of off, falloc, full") as caught:
+        create_raw(tmp_path / "new.raw", 1, preallocation=preallocation)
+    assert (caught.value.field, caught.value.value) == ("preallocation", preallocation)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_reserved_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ImageRefused, match="There is no space left in"):
+        create_raw(tmp_path / "new.raw", 1 * MiB, preallocation="falloc")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_exists_is_not_touched(tmp_path: Path) -> None:

@@ -435,3 +435,31 @@ def test_a_file_system_of_an_unknown_type_is_asked_for_holes(
     assert not node.limits.can_zero
     assert not node.limits.can_discard
     node.close()
+
+
+def test_resize_grows_with_zeroes_and_cuts(tmp_path: Path) -> None:
+    path = tmp_path / "grows.img"
+    path.write_bytes(stamped(5000))
+    node = FileNode(path)
+    node.extents(0, 5000)
+    node.resize(100_000)
+    assert (node.size, path.stat().st_size) == (100_000, 100_000)
+    back = bytearray(100_000)
+    node.read_into(0, back)
+    assert back == stamped(5000) + bytes(95_000)
+    node.write(99_000, stamped(1000))
+    node.resize(10)
+    assert (node.size, path.read_bytes()) == (10, stamped(5000)[:10])
+    node.close()
+
+
+def test_a_length_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "fixed.img"
+    path.write_bytes(bytes(10))
+    for read_only, size, code in ((True, 20, errno.EPERM), (False, -1, errno.EINVAL)):
+        node = FileNode(path, read_only=read_only)
+        with pytest.raises(BlockIOError) as caught:
+            node.resize(size)
+        assert (caught.value.operation, caught.value.errno) == ("resize", code)
+        assert node.size == 10
+        node.close()

@@ -84,3 +84,14 @@ def test_a_read_only_image_refuses_every_change() -> None:
             request()
         assert caught.value.errno == errno.EPERM
     assert node.content() == b"abc"
+
+
+def test_resize_grows_with_zeroes_whatever_the_backing_node_has() -> None:
+    base = MemoryNode(stamped(1000))
+    node = MemoryNode(250, backing=base, cluster_size=100)
+    node.resize(600)
+    assert node.content() == stamped(1000)[:250] + bytes(350)
+    node.resize(120)
+    assert node.content() == stamped(1000)[:120]
+    node.resize(130)
+    assert node.content() == stamped(1000)[:120] + bytes(10)
