@@ -1,17 +1,21 @@
-"""What a copy thread does for one operation: ask, read, look for zeroes, write.
+"""What a copy thread does with ranges: ask, read, look for zeroes, write.
+
+Where both images are on one file system that can share storage, data is neither read nor written.
 
 The thread owns one buffer of ``PIECE`` bytes, so memory does not grow with granularity or with the
 number of operations in flight. Nothing here decides anything: errors go up to the policy.
 """
 
 import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirrorgui.block.node import BlockNode, ExtentKind, chain_extents
+from mirrorgui.block.node import BlockNode, Extent, ExtentKind, Mapped, Range, chain_extents
+from mirrorgui.errors import BlockIOError, RequestCancelled
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.units import KiB, MiB
 
@@ -30,7 +34,20 @@ MAP_FROM = 256 * KiB
 """Ranges from this length on are asked for their map first. Shorter ones are dirty because somebody
 wrote them: reading is as cheap as asking, and the zeroes in them are found all the same."""
 
+MANY_ZEROES = 3
+"""So many runs of zeroes are worth the question whether the target has data between them."""
+
+TRIES = 4
+"""After so many ranges in a row that could not be shared no other one is tried."""
+
 _WORD = 8
+
+
+_Run = tuple[int, int, bool]
+"""Part of the buffer: (start, end, is zero)."""
+
+_Part = tuple[int, int]
+"""Part of the images or of the buffer: (start, end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +78,66 @@ class Copier:
         self._target = target
         self.target_data = target_data
         self._unmap = unmap
+        self._tries = TRIES
+        self._gathers = source.limits.gathers or target.limits.gathers
         # Anonymous memory is page-aligned and unlike bytearray not touched before it is used.
         self._buffer = memoryview(mmap.mmap(-1, PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         words: NDArray[np.uint64] = np.frombuffer(self._buffer, np.uint64)
         self._blocks = words.reshape(-1, ZERO_BLOCK // _WORD)
         self._heads = self._blocks[:, 0]
+
+    def copy_all(self, ranges: Sequence[Range]) -> list[Moved | BlockIOError]:
+        """Copy several ranges, short ones together where that is faster.
+
+        Returns:
+            For each of them what was moved, or why it could not be: it may be copied in part.
+        """
+        done: list[Moved | BlockIOError] = []
+        for group in self._groups(each for each in ranges if each[1]):
+            if len(group) == 1:
+                done.append(self._tried(*group[0]))
+            else:
+                done += self._copy_group(group)
+        in_turn = iter(done)
+        return [next(in_turn) if length else Moved() for _, length in ranges]
+
+    def _groups(self, ranges: Iterable[Range]) -> Iterator[list[Range]]:
+        """Part ranges into those that are copied together, in their order."""
+        group: list[Range] = []
+        room = 0
+        for each in ranges:
+            length = each[1]
+            if not self._gathers or length >= MAP_FROM or length > room:
+                if group:
+                    yield group
+                group, room = [], PIECE
+            group.append(each)
+            # Behind a tail, blocks would not be aligned in the buffer; long ranges stay alone.
+            room = 0 if length >= MAP_FROM or length % ZERO_BLOCK else room - length
+        if group:
+            yield group
+
+    def _copy_group(self, ranges: list[Range]) -> list[Moved | BlockIOError]:
+        try:
+            copied = self._copy_pieces(ranges)
+        except RequestCancelled as error:
+            return [error] * len(ranges)
+        except BlockIOError as error:
+            # Which of them it was shows when each is copied alone. A fault that is gone by then
+            # is told all the same: whoever chose to stop or to report wants to know of it.
+            done = [self._tried(*each) for each in ranges]
+            if not any(isinstance(each, BlockIOError) for each in done):
+                done[0] = error
+            return done
+        return [
+            Moved(count, length - count) for (_, length), count in zip(ranges, copied, strict=True)
+        ]
+
+    def _tried(self, offset: int, length: int) -> Moved | BlockIOError:
+        try:
+            return self.copy(offset, length)
+        except BlockIOError as error:
+            return error
 
     def copy(self, offset: int, length: int) -> Moved:
         """Make the target's range equal to the source's.
@@ -74,69 +146,169 @@ class Copier:
             BlockIOError: the range may be copied in part.
         """
         if length < MAP_FROM:
-            copied = self._copy_piece(offset, length)
+            (copied,) = self._copy_pieces([(offset, length)])
             return Moved(copied, length - copied)
-        copied = 0
-        for run in chain_extents(self._source, offset, length):
-            if run.kind is ExtentKind.ZERO:
-                self._zero(run.offset, run.length)
-                continue
-            for start in range(run.offset, run.end, PIECE):
-                copied += self._copy_piece(start, min(PIECE, run.end - start))
+        data: list[Range] = []
+        zeroes: list[Range] = []
+        for run in _joined(chain_extents(self._source, offset, length)):
+            (zeroes if run.kind is ExtentKind.ZERO else data).append((run.offset, run.length))
+        self._zero_all(zeroes)
+        copied = sum(length for _, length in data)
+        left = [part for start, length in data for part in self._not_shared(start, start + length)]
+        for group in self._groups(_in_pieces(left)):
+            copied -= sum(length for _, length in group) - sum(self._copy_pieces(group))
         return Moved(copied, length - copied)
 
-    def _copy_piece(self, offset: int, length: int) -> int:
-        """Copy at most one buffer; return how many bytes were written as data."""
-        piece = self._buffer[:length]
-        self._source.read_into(offset, piece)
+    def _not_shared(self, start: int, end: int) -> list[_Part]:
+        """Let the target share a range of data where it can; return what is to be copied."""
+        if self._tries <= 0:
+            return [(start, end)]
+        left: list[_Part] = []
+        for run in self._source.map(start, end - start):
+            if not self._share(run):
+                break
+            if start < run.offset:
+                left.append((start, run.offset))
+            start = run.offset + run.length
+        if start < end:
+            left.append((start, end))
+        return left
+
+    def _share(self, run: Mapped) -> bool:
+        self.target_data.mark(run.offset, run.length)
+        shared = self._target.clone_from(run.offset, run.file, run.host_offset, run.length)
+        self._tries = TRIES if shared else self._tries - 1
+        return shared
+
+    def _copy_pieces(self, ranges: list[Range]) -> list[int]:
+        """Copy ranges that fill at most the buffer together.
+
+        All but the last one are whole blocks long, so each begins with one.
+
+        Returns:
+            How many bytes of each were written as data.
+        """
+        length = sum(length for _, length in ranges)
+        buffer = self._buffer[:length]
+        if len(ranges) == 1:
+            self._source.read_into(ranges[0][0], buffer)
+        else:
+            self._source.read_ranges(ranges, buffer)
         heads = self._heads[: -(-length // ZERO_BLOCK)]
         if heads.all():  # no block begins with zeroes: nothing but data
-            self._write(offset, piece)
-            return length
-        return self._copy_runs(offset, piece)
+            self._write(ranges, buffer)
+            return [length for _, length in ranges]
+        copied, start = [], 0
+        left: list[tuple[int, int, int]] = []
+        for offset, length in ranges:
+            data = self._drop_zeroes(offset, start, length)
+            copied.append(sum(end - first for first, end in data))
+            left += [(offset + first - start, first, end) for first, end in data]
+            start += length
+        self._write_parts(left)
+        return copied
 
-    def _copy_runs(self, offset: int, piece: memoryview) -> int:
-        """Write a buffer in runs of zeroes and data; return the bytes written as data."""
-        wrote = 0
-        runs = self._runs(len(piece))
-        # Asked before anything is written, which marks whole chunks.
-        known = [
-            is_zero and not self.target_data.touches(offset + start, end - start)
-            for start, end, is_zero in runs
-        ]
-        for (start, end, is_zero), known_zero in zip(runs, known, strict=True):
-            if known_zero:
+    def _drop_zeroes(self, offset: int, start: int, length: int) -> list[_Part]:
+        """Zero the target where a part of the buffer is zero.
+
+        Args:
+            offset: of the range in the images.
+            start: where the range begins in the buffer.
+            length: of the range.
+
+        Returns:
+            What is left to be written.
+        """
+        left: list[_Part] = []
+        shift = offset - start
+        for first, end, is_zero in self._runs(start, length):
+            # Nothing of the range is written before all of it was asked for: writing marks chunks.
+            if is_zero and not self.target_data.touches(shift + first, end - first):
                 continue
-            if is_zero and end - start >= MIN_ZEROING:
-                self._zero(offset + start, end - start)
+            if is_zero and end - first >= MIN_ZEROING:
+                self._zero(shift + first, end - first)
+            elif left and left[-1][1] == first:
+                left[-1] = left[-1][0], end
             else:
-                self._write(offset + start, piece[start:end])
-                wrote += end - start
-        return wrote
+                left.append((first, end))
+        return left
 
-    def _runs(self, length: int) -> list[tuple[int, int, bool]]:
-        """Return the buffer as runs of (start, end, is zero), in whole blocks but for the end.
+    def _runs(self, start: int, length: int) -> list[_Run]:
+        """Return a part of the buffer as runs, in whole blocks but for the end.
 
         A last block that is cut short counts as data: it is the image's tail.
         """
-        whole = length // ZERO_BLOCK
+        block, whole = start // ZERO_BLOCK, length // ZERO_BLOCK
         runs = []
         if whole:
-            zero = self._blocks[:whole].max(axis=1) == 0  # faster than any(), which makes booleans
+            # faster than any(), which makes booleans
+            zero = self._blocks[block : block + whole].max(axis=1) == 0
             edges = (np.flatnonzero(zero[1:] != zero[:-1]) + 1).tolist()
             for first, last in pairwise([0, *edges, whole]):
-                runs.append((first * ZERO_BLOCK, last * ZERO_BLOCK, bool(zero[first])))
+                low, high = start + first * ZERO_BLOCK, start + last * ZERO_BLOCK
+                runs.append((low, high, bool(zero[first])))
         if length % ZERO_BLOCK:
-            runs.append((whole * ZERO_BLOCK, length, False))
+            runs.append((start + whole * ZERO_BLOCK, start + length, False))
         return runs
 
-    def _write(self, offset: int, data: memoryview) -> None:
+    def _write_parts(self, parts: list[tuple[int, int, int]]) -> None:
+        """Write parts of the buffer, (offset in the image, start, end), neighbours together."""
+        position = 0
+        while position < len(parts):
+            first, last = position, position + 1
+            while last < len(parts) and parts[last][1] == parts[last - 1][2]:
+                last += 1
+            ranges = [(offset, end - start) for offset, start, end in parts[first:last]]
+            self._write(ranges, self._buffer[parts[first][1] : parts[last - 1][2]])
+            position = last
+
+    def _write(self, ranges: list[Range], data: memoryview) -> None:
         # Before the write: a failed one may have left anything behind.
-        self.target_data.mark(offset, len(data))
-        self._target.write(offset, data)
+        for offset, length in ranges:
+            self.target_data.mark(offset, length)
+        if len(ranges) == 1:
+            self._target.write(ranges[0][0], data)
+        else:
+            self._target.write_ranges(ranges, data)
+
+    def _zero_all(self, ranges: list[Range]) -> None:
+        """Make ranges of the target read as zeroes; nothing between them is kept."""
+        ranges = [each for each in ranges if self.target_data.touches(*each)]
+        if len(ranges) < MANY_ZEROES or not self._target.limits.gathers:
+            for each in ranges:
+                self._zero(*each)
+            return
+        start, end = ranges[0][0], sum(ranges[-1])
+        # Where the target stores nothing between them, saying so of all is one request.
+        kinds = {run.kind for run in self._target.extents(start, end - start)}
+        spans = ranges if ExtentKind.DATA in kinds else [(start, end - start)]
+        for offset, length in spans:
+            self._target.write_zeroes(offset, length, may_unmap=self._unmap)
+        for offset, length in ranges:
+            self.target_data.clear(offset, length)
 
     def _zero(self, offset: int, length: int) -> None:
         """Make a range of the target read as zeroes, unless it is known to do so already."""
         if self.target_data.touches(offset, length):
             self._target.write_zeroes(offset, length, may_unmap=self._unmap)
             self.target_data.clear(offset, length)
+
+
+def _joined(runs: Iterable[Extent]) -> Iterator[Extent]:
+    """Yield runs of one kind as one, whatever layers of a chain they come from."""
+    start, last = 0, None
+    for run in runs:
+        if last is None or run.kind is not last.kind:
+            if last is not None:
+                yield Extent(start, last.end - start, last.kind)
+            start = run.offset
+        last = run
+    if last is not None:
+        yield Extent(start, last.end - start, last.kind)
+
+
+def _in_pieces(parts: Iterable[_Part]) -> Iterator[Range]:
+    """Yield parts of the images in ranges that fit into the buffer."""
+    for start, end in parts:
+        for offset in range(start, end, PIECE):
+            yield offset, min(PIECE, end - offset)

@@ -5,26 +5,27 @@ it, clearing its bits and handing it over is one step, so whoever looks never se
 """
 
 import asyncio
-import enum
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from mirrorgui.block.node import BlockNode
 from mirrorgui.errors import BlockIOError
 from mirrorgui.mirror.bitmap import DirtyBitmap
+from mirrorgui.mirror.choice import REST_S, Choice
+from mirrorgui.mirror.clusters import clusters_of
 from mirrorgui.mirror.copy import Copier, Moved
 from mirrorgui.mirror.failures import Failures
+from mirrorgui.mirror.operation import Operation, Piece, Stall
 from mirrorgui.mirror.options import MAX_IN_FLIGHT, operation_cap
-from mirrorgui.mirror.parts import PART, PartBitmap, Range
+from mirrorgui.mirror.parts import PART, PartBitmap
 from mirrorgui.mirror.ranges import Claim, RangeLock
 from mirrorgui.mirror.ratelimit import RateLimit
 from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, OperationKind, OperationView, latency_bucket
 from mirrorgui.mirror.threads import CopyThreads, Done
-from mirrorgui.units import align_down, align_up
+from mirrorgui.units import align_down
 
 logger = logging.getLogger(__name__)
 
@@ -39,78 +40,12 @@ cost the loop and the interpreter's lock hardly more than one run of 1 MiB."""
 MAX_LOCAL_THREADS = 4
 """More threads than this fight for the interpreter instead of copying."""
 
-REST_S = 0.1
-"""Once READY, a new pass begins this long after the last one: chunks that a guest writes all the
-time are copied ten times a second, not as often as the machine can. QEMU rests as long when idle.
-"""
-
 MAX_TIMER_S = 0.5
 """Timers are short, so that a cancelled one does not linger on an event loop made of Qt timers."""
 
 _SECOND_NS = 1_000_000_000
 
 R = TypeVar("R")
-
-
-class Stall(enum.Enum):
-    """Why no further operation was begun."""
-
-    FULL = "full"
-    """The limit of operations or of claimed bytes is reached."""
-    THROTTLED = "throttled"
-    """The speed limit says: later."""
-    CLEAN = "clean"
-    """Nothing is dirty."""
-    BUSY = "busy"
-    """All that is dirty is claimed by somebody."""
-    RESTING = "resting"
-    """READY, and the last pass has just begun."""
-    SUSPENDED = "suspended"
-    """Not now."""
-
-
-@dataclass(eq=False, slots=True)
-class Operation:
-    """What is claimed, handed over and counted as one: a run, or several scattered ones.
-
-    Attributes:
-        pieces: those that have not ended yet.
-        started_ns: monotonic clock at which it was claimed.
-    """
-
-    started_ns: int
-    pieces: list["Piece"] = field(default_factory=list)
-
-    def view(self) -> OperationView:
-        """Return it as the window sees it."""
-        ranges = tuple(sorted((piece.offset, piece.length) for piece in self.pieces))
-        length = sum(length for _, length in ranges)
-        return OperationView(ranges[0][0], length, self.started_ns, ranges=ranges)
-
-
-@dataclass(eq=False, slots=True)
-class Piece:
-    """One range of an operation: what a copy thread moves at a time.
-
-    Attributes:
-        claim: the whole chunks that it stands for.
-        operation: what it belongs to.
-        span: offset and length of what is copied of them.
-    """
-
-    claim: Claim
-    operation: Operation
-    span: tuple[int, int]
-
-    @property
-    def offset(self) -> int:
-        """First byte."""
-        return self.claim.offset
-
-    @property
-    def length(self) -> int:
-        """Number of bytes."""
-        return self.claim.length
 
 
 class EngineListener(Protocol):
@@ -147,6 +82,7 @@ class CopyEngine:
         dirty: what is to be copied.
         copied: what has been brought to the target at least once.
         target_data: what of the target may hold something else than zeroes.
+        clusters: those of the target that must be copied whole at first; None where none must.
         ranges: the exclusion between copies and write-blocking guests.
         failures: places that failed.
         limit: the speed limit.
@@ -170,6 +106,7 @@ class CopyEngine:
         listener: EngineListener,
     ) -> None:
         size = source.size
+        self._loop = asyncio.get_running_loop()
         self.source, self.target = source, target
         self.granularity, self.buf_size = granularity, buf_size
         self.dirty = PartBitmap(size, granularity, _part(source, target))
@@ -182,30 +119,29 @@ class CopyEngine:
         self.latency = [0] * LATENCY_BUCKETS
         self.urgent = False
         self.restful = False
-        self._cap = operation_cap(buf_size, granularity)
+        self.clusters = clusters_of(target, granularity)
+        self._choice = Choice(self.dirty, self.ranges, self.clusters, self._loop.time)
+        self._cap = max(operation_cap(buf_size, granularity), self._choice.unit)
         self._batch = BATCH
         if source.limits.latency_bound or target.limits.latency_bound:
             self._batch = 1  # waiting together would only make each wait for all
         self._listener = listener
-        self._loop = asyncio.get_running_loop()
-        self._threads: CopyThreads[Piece] = CopyThreads(
+        self._gathers = source.limits.gathers or target.limits.gathers
+        self._threads: CopyThreads[list[Piece]] = CopyThreads(
             thread_count(threads, source, target), lambda: self._worker(unmap), self._on_done
         )
         self._in_flight: set[Operation] = set()
         self._claimed = 0
-        self._cursor = 0
-        self._pass_started = 0.0
         self._suspended = True
         self._stall = Stall.SUSPENDED
         self._wants_kick = False
         self._timer: asyncio.Handle | None = None
         self._timer_due = 0.0
 
-    def _worker(self, unmap: bool) -> Callable[[Piece], Moved]:
-        """Return what one copy thread calls for each operation."""
+    def _worker(self, unmap: bool) -> Callable[[list[Piece]], list[Moved | BlockIOError]]:
+        """Return what one copy thread calls for pieces that are handed over together."""
         copier = Copier(self.source, self.target, self.target_data, unmap=unmap)
-        # A guest's mark may come after its chunk was taken with the part: nothing is left to copy.
-        return lambda piece: copier.copy(*piece.span) if piece.span[1] else Moved()
+        return lambda pieces: copier.copy_all([piece.span for piece in pieces])
 
     # Looks from outside.
 
@@ -295,8 +231,8 @@ class CopyEngine:
         """Begin nothing more and take back what no thread has begun. In-flight I/O goes on."""
         self._suspended = True
         self._wants_kick = False
-        for piece in self._threads.recall():
-            self._undo(piece)
+        for pieces in self._threads.recall():
+            self._undo(pieces)
         self._stall = Stall.SUSPENDED
 
     def resume(self) -> None:
@@ -344,12 +280,15 @@ class CopyEngine:
 
     def pump(self) -> None:
         """Begin as many operations as may be begun now."""
-        batch: list[Piece] = []
+        batch: list[list[Piece]] = []
         operations = 0
         # Asked for before the bitmap is searched: a guest that marks after the search kicks.
         self._wants_kick = True
         while (operation := self._begin()) is not None:
-            batch.extend(operation.pieces)
+            if self._gathers:
+                batch.append(list(operation.pieces))
+            else:
+                batch.extend([piece] for piece in operation.pieces)
             operations += 1
             if operations >= self._batch:
                 self._threads.submit(batch)
@@ -365,7 +304,7 @@ class CopyEngine:
         room = self.buf_size - self._claimed
         if self._suspended:
             self._stall = Stall.SUSPENDED
-        elif len(self._in_flight) >= MAX_IN_FLIGHT or room < self.granularity:
+        elif len(self._in_flight) >= MAX_IN_FLIGHT or room < self._choice.unit:
             self._stall = Stall.FULL
         elif not self.urgent and self.limit.delay_ns():
             self._stall = Stall.THROTTLED
@@ -377,9 +316,15 @@ class CopyEngine:
         """Claim the next run, and while it is short the ones behind it as well."""
         operation = Operation(time.monotonic_ns())
         room = longest
-        while room >= self.granularity and len(operation.pieces) < MAX_RANGES:
-            claims = self._claim_next(room, MAX_RANGES - len(operation.pieces))
-            if not claims:
+        while room >= self._choice.unit and len(operation.pieces) < MAX_RANGES:
+            claims = self._choice.claim(
+                room,
+                MAX_RANGES - len(operation.pieces),
+                self.failures,
+                resting=self.restful and not self.urgent,
+            )
+            if isinstance(claims, Stall):
+                self._stall = claims
                 break
             room -= self._launch(claims, operation)
         if not operation.pieces:
@@ -392,54 +337,7 @@ class CopyEngine:
         piece = self.limit.piece
         if not piece or self.urgent:
             return self._cap
-        return min(max(align_down(piece, self.granularity), self.granularity), self._cap)
-
-    def _claim_next(self, longest: int, most: int) -> list[Claim]:
-        """Claim the next dirty runs behind the cursor, wrapping around once."""
-        if not self._cursor and not self._begin_pass():
-            return []
-        position, wrapped, busy = self._cursor, not self._cursor, False
-        while True:
-            runs = self.dirty.next_runs(position, longest, most)
-            if not runs:
-                if wrapped:
-                    self._stall = Stall.BUSY if busy else Stall.CLEAN
-                    return []
-                self._cursor = position = 0
-                wrapped = True
-                if not self._begin_pass():
-                    return []
-                continue
-            claims = self.ranges.claim_prefixes(self._unsplit(runs), self.granularity)
-            if claims:
-                return claims
-            busy = True
-            # A guest may have claimed gigabytes: step over them at once.
-            offset = runs[0][0]
-            position = align_up(self.ranges.busy_until(offset), self.granularity)
-            position = max(position, offset + self.granularity)
-
-    def _begin_pass(self) -> bool:
-        """Begin a pass over the image; False with ``stall`` set when it has to wait."""
-        if self.dirty.is_clean:
-            self._stall = Stall.CLEAN
-            return False
-        now = self._loop.time()
-        if self.restful and not self.urgent and now - self._pass_started < REST_S:
-            self._stall = Stall.RESTING
-            return False
-        self._pass_started = now
-        return True
-
-    def _unsplit(self, runs: list[Range]) -> list[Range]:
-        """Leave of runs what may be tried together: a chunk that failed before is tried alone."""
-        if self.failures.failed.is_clean:
-            return runs
-        offset, length = runs[0]
-        if self.failures.must_split(offset):
-            return [(offset, min(length, self.granularity))]
-        failed = self.failures.failed.next_dirty(offset)
-        return [(offset, length if failed is None else min(length, failed - offset))]
+        return min(max(align_down(piece, self.granularity), self._choice.unit), self._cap)
 
     def _launch(self, claims: list[Claim], operation: Operation) -> int:
         """Add claimed ranges to an operation; return their bytes."""
@@ -449,33 +347,42 @@ class CopyEngine:
             operation.pieces.append(Piece(claim, operation, span))
         length = sum(claim.length for claim in claims)
         self._claimed += length
-        end = claims[-1].end
-        self._cursor = end if end < self.source.size else 0
         if not self.urgent:
             self.limit.charge(sum(length for _, length in spans))
         return length
 
     # The end of operations.
 
-    def _on_done(self, done: Sequence[Done[Piece]]) -> None:
+    def _on_done(self, done: Sequence[Done[list[Piece]]]) -> None:
         copied: list[Piece] = []
         for each in done:
             if each.error is not None:
-                self._end_failed(each.work, each.error)
+                for piece in each.work:
+                    self._end_failed(piece, each.error)
             elif each.result is None:
                 self._undo(each.work)
             else:
-                copied.append(each.work)
-                self._count(each.work, each.result)
+                copied += self._copied(each.work, each.result)
         self._forget(copied)
         self.pump()
         self._listener.engine_changed()
+
+    def _copied(self, pieces: list[Piece], results: list[Moved | BlockIOError]) -> Iterator[Piece]:
+        """Account for pieces; yield those that were copied, which are in flight until then."""
+        for piece, result in zip(pieces, results, strict=True):
+            if isinstance(result, BlockIOError):
+                self._end_failed(piece, result)
+            else:
+                self._count(piece, result)
+                yield piece
 
     def _count(self, piece: Piece, moved: Moved) -> None:
         """Account for a range that was copied."""
         claim = piece.claim
         if not self.copied.covers(claim.offset, claim.length):
             self.copied.mark(claim.offset, claim.length)
+        if self.clusters is not None:
+            self.clusters.arrived(claim.offset, claim.length)
         if not self.failures.failed.is_clean:
             self.failures.solved(claim.offset, claim.length)
         self.done_bytes += claim.length
@@ -494,10 +401,11 @@ class CopyEngine:
             # Aside means: dirty, but not offered to the pump before its time.
             self.dirty.clear(piece.offset, piece.length)
 
-    def _undo(self, piece: Piece) -> None:
-        """A range was taken back before it was begun."""
-        self.dirty.mark(piece.offset, piece.length)
-        self._forget([piece])
+    def _undo(self, pieces: list[Piece]) -> None:
+        """Ranges were taken back before they were begun."""
+        for piece in pieces:
+            self.dirty.mark(piece.offset, piece.length)
+        self._forget(pieces)
 
     def _forget(self, pieces: Sequence[Piece]) -> None:
         """Ranges are no longer in flight; with the last one of an operation that has ended."""

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -65,15 +65,23 @@ class EventLog:
         self._sequence += 1
         fields = {key.replace("_", "-"): value for key, value in data.items()}
         event = JobEvent(self._sequence, name, MappingProxyType(fields), time.time_ns())
-        self._events.append(event)
         logger.debug("event name=%s data=%s", name, fields)
+        self._add(event)
+        return event
+
+    def pass_on(self, event: JobEvent) -> None:
+        """Add an event of another log, under a number of this one."""
+        self._sequence += 1
+        self._add(replace(event, sequence=self._sequence))
+
+    def _add(self, event: JobEvent) -> None:
+        self._events.append(event)
         for listener in tuple(self._listeners):
             try:
                 listener(event)
             except Exception:
                 logger.exception("event listener removed: it raised")
                 self._listeners.remove(listener)
-        return event
 
     def since(self, sequence: int) -> tuple[tuple[JobEvent, ...], int]:
         """Return the events behind ``sequence`` that are still kept, and how many were lost."""

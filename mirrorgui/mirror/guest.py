@@ -11,6 +11,7 @@ from typing import Protocol
 from mirrorgui.block.node import BlockNode, ExtentKind, chain_extents
 from mirrorgui.errors import BlockIOError
 from mirrorgui.mirror.bitmap import DirtyBitmap
+from mirrorgui.mirror.clusters import TargetClusters
 from mirrorgui.mirror.drive import Request
 from mirrorgui.mirror.ranges import RangeLock
 from mirrorgui.units import MiB
@@ -58,7 +59,8 @@ class WriteBlocking:
     """Write-blocking mode: a write is answered when both images have it.
 
     The range is claimed first, so that the job copies none of it meanwhile and two writes to the
-    same bytes reach both images in the same order.
+    same bytes reach both images in the same order. Where the target has a backing file that is not
+    open, a write that is the first to one of its clusters takes the rest of the cluster with it.
 
     Attributes:
         passive: only track, as in background mode: the job is paused, or its target is gone.
@@ -71,12 +73,14 @@ class WriteBlocking:
         ranges: RangeLock,
         target: BlockNode,
         listener: GuestListener,
+        clusters: TargetClusters | None = None,
     ) -> None:
         self._dirty = dirty
         self._target_data = target_data
         self._ranges = ranges
         self._target = target
         self._listener = listener
+        self._clusters = clusters
         self.passive = False
 
     @property
@@ -113,7 +117,10 @@ class WriteBlocking:
         if not length:
             request(node)
             return
-        with self._ranges.guest_claim(offset, length):
+        start, end = offset, offset + length
+        if self._clusters is not None:
+            start, end = self._clusters.round_out(offset, length)
+        with self._ranges.guest_claim(start, end - start):
             try:
                 request(node)
             except BaseException:
@@ -121,8 +128,15 @@ class WriteBlocking:
                 raise
             if self.passive:
                 self._listener.guest_dirtied(self._dirty.mark(offset, length))
-            else:
-                self._reach_target(offset, length, to_target)
+                return
+
+            def all_of_it() -> None:
+                to_target()
+                # What the target's driver has filled the rest of a new cluster with is not it.
+                self._bring_over(node, start, offset - start)
+                self._bring_over(node, offset + length, end - offset - length)
+
+            self._reach_target(start, end - start, all_of_it)
 
     def _reach_target(self, offset: int, length: int, to_target: Callable[[], None]) -> None:
         """Bring the write to the target; a failure there marks its chunks and is not the guest's.
@@ -140,9 +154,12 @@ class WriteBlocking:
             raise
         else:
             self._dirty.clear(offset, length)
+            if self._clusters is not None:
+                self._clusters.arrived(offset, length)
             self._listener.guest_mirrored(offset, length)
 
     def _bring_over(self, node: BlockNode, offset: int, length: int) -> None:
+        """Make a range of the target read as the source reads now."""
         for run in chain_extents(node, offset, length):
             if run.kind is ExtentKind.ZERO:
                 self._target.write_zeroes(run.offset, run.length, may_unmap=True)

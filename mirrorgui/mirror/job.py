@@ -6,10 +6,11 @@ Verbs are plain calls on the event loop's thread that leave a wish in the record
 import asyncio
 import time
 
+from mirrorgui.blocking import in_thread
 from mirrorgui.errors import InvalidInput, StateError
 from mirrorgui.mirror.bitmap import MapWords
-from mirrorgui.mirror.engine import Stall
 from mirrorgui.mirror.life import JobLife
+from mirrorgui.mirror.operation import Stall
 from mirrorgui.mirror.options import (
     CopyMode,
     ErrorPolicy,
@@ -66,12 +67,12 @@ class MirrorJob(JobLife):
             granularity=self.granularity,
             chunks=engine.dirty.chunks,
             buf_size=self.buf_size,
-            speed=engine.limit.speed,
+            speed=self._speed,
             offset=offset,
             length=length,
             dirty_bytes=engine.dirty_bytes,
             in_flight_bytes=engine.in_flight_bytes,
-            dirtied_bytes=self._dirtied,
+            dirtied_bytes=self._tally.dirtied,
             copied_bytes=engine.copied_bytes,
             zeroed_bytes=engine.zeroed_bytes,
             scan_done=self._scan.done if self._scan else 0,
@@ -87,6 +88,7 @@ class MirrorJob(JobLife):
             actively_synced=self._is_actively_synced,
             throttled=engine.stall is Stall.THROTTLED,
             error=record.error,
+            complete_refused=record.refusal,
             outcome=record.outcome,
             errors=engine.failures.records(),
             error_count=engine.failures.count,
@@ -163,6 +165,7 @@ class MirrorJob(JobLife):
         """
         require(self.job_id, Verb.SET_SPEED, self._record.status)
         check_speed(speed)
+        self._speed = speed
         self._engine.set_speed(speed)
 
     def set_policy(
@@ -179,15 +182,29 @@ class MirrorJob(JobLife):
     def complete(self) -> None:
         """Switch the guest to the target as soon as both are equal. A paused job does so later.
 
+        A backing file that the target names is opened first. Where that fails the job stays READY:
+        event ``JOB_COMPLETE_REFUSED``, and the snapshot's ``complete_refused`` says why.
+
         Raises:
             StateError: not READY, or it was told to finish without switching.
         """
-        require(self.job_id, Verb.COMPLETE, self._record.status)
-        if self._record.soft_cancelled:
-            text = f"The active block job '{self.job_id}' cannot be completed"
-            raise self._refusal(Verb.COMPLETE, text)
+        self._require_completable()
         self._record.completing = True
+        self._record.refusal = None
         self._record.wake()
+
+    async def check_complete(self) -> None:
+        """See that ``complete`` would be accepted, and that the target's chain can be opened.
+
+        What is wrong with a chain is told to whoever asks, rather than by an event afterwards.
+
+        Raises:
+            StateError: as ``complete``.
+            ImageRefused: what lies below the target cannot be opened now. Nothing has changed.
+        """
+        self._require_completable()
+        if not self._record.completing and not self._chain.is_open:
+            await in_thread(self.target.check_backing)
 
     def cancel(self, *, force: bool = False) -> None:
         """End without switching.
@@ -212,6 +229,15 @@ class MirrorJob(JobLife):
         if not record.ready or force or record.status is JobStatus.PENDING:
             self._drop_everything()
         record.wake()
+
+    def fail(self, reason: str) -> None:
+        """End a job that is of no use any more as a failed one; guests stay on the source.
+
+        Raises:
+            StateError: not in this status.
+        """
+        require(self.job_id, Verb.CANCEL, self._record.status)
+        self._reaction.fail(reason)
 
     def finalize(self) -> None:
         """Let a PENDING job end.
@@ -250,6 +276,12 @@ class MirrorJob(JobLife):
             )
         self._copy_mode = copy_mode
         self._record.wake()
+
+    def _require_completable(self) -> None:
+        require(self.job_id, Verb.COMPLETE, self._record.status)
+        if self._record.soft_cancelled:
+            text = f"The active block job '{self.job_id}' cannot be completed"
+            raise self._refusal(Verb.COMPLETE, text)
 
     def _refusal(self, verb: Verb, text: str | None = None) -> StateError:
         return StateError(self.job_id, verb.value, self._record.status.value, (), text)

@@ -5,17 +5,19 @@ The engine copies, the hooks track guests; this module says when. Wishes come in
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable
 
 from mirrorgui.block.node import BlockNode
 from mirrorgui.errors import BlockIOError, MirrorGUIError
+from mirrorgui.mirror.chain import TargetChain
 from mirrorgui.mirror.drive import Drive
-from mirrorgui.mirror.engine import CopyEngine, Piece, Stall
+from mirrorgui.mirror.engine import CopyEngine
 from mirrorgui.mirror.events import EventLog
+from mirrorgui.mirror.flush import TargetFlush
 from mirrorgui.mirror.guest import Tracking, WriteBlocking
 from mirrorgui.mirror.hold import GuestHold
+from mirrorgui.mirror.operation import Piece, Stall
 from mirrorgui.mirror.options import (
     CopyMode,
     MirrorOptions,
@@ -29,16 +31,11 @@ from mirrorgui.mirror.record import JobRecord
 from mirrorgui.mirror.scan import MIN_STEP, Scan
 from mirrorgui.mirror.snapshot import Outcome, Phase
 from mirrorgui.mirror.states import OVER, JobStatus
+from mirrorgui.mirror.tally import GuestTally
 
 logger = logging.getLogger(__name__)
 
 JOB_TYPE = "mirror"
-
-FLUSH_RETRY_S = 1.0
-"""A failed flush under the ``ignore`` policy is tried again after this long."""
-
-LAST_FLUSH_S = 10.0
-"""Guests are held no longer than this for a flush: their own time-outs begin at 30 s."""
 
 HUNG_S = 2.0
 """How long a failed job waits for requests in flight before it gives them up."""
@@ -56,6 +53,8 @@ class JobLife:
     Concurrency: belongs to the event loop's thread, but for what the hooks tell.
     """
 
+    kind = JOB_TYPE
+
     def __init__(
         self,
         drive: Drive,
@@ -72,17 +71,16 @@ class JobLife:
         self.events = events or EventLog()
         self.granularity = effective_granularity(options.granularity, target.limits.cluster_size)
         self.buf_size = effective_buf_size(options.buf_size, self.granularity)
+        if target.unopened_backing:  # whole clusters of it are copied at first
+            self.buf_size = max(self.buf_size, target.limits.cluster_size)
         self._pivot = pivot or drive.exchange
         self._copy_mode = options.copy_mode
+        self._speed = options.speed  # as asked; the limit is lifted at the end
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._task: asyncio.Task[None] | None = None
         self._hook: Tracking | WriteBlocking | None = None
         self._scan: Scan | None = None
-        self._flush_again_at = 0.0
-        self._late_flush: asyncio.Task[bool] | None = None
-        self._guest_lock = threading.Lock()
-        self._dirtied = self._mirrored = 0
         self._record = JobRecord(options.job_id, self.events)
         self._engine = CopyEngine(
             self.source,
@@ -98,6 +96,11 @@ class JobLife:
         self._reaction = Reaction(
             self._record, self._engine, options.on_source_error, options.on_target_error
         )
+        self._tally = GuestTally(
+            self._engine, lambda error: self._loop.call_soon_threadsafe(self._guest_failed, error)
+        )
+        self._flush = TargetFlush(target, self._record, self._engine, self._hold, self._reaction)
+        self._chain = TargetChain(target, self._record, self._engine, self._hold, self.events)
 
     @property
     def job_id(self) -> str:
@@ -106,8 +109,7 @@ class JobLife:
 
     def progress(self) -> tuple[int, int]:
         """Return QEMU's ``len`` and ``offset``: bytes in all (guests add to them), bytes done."""
-        with self._guest_lock:
-            offset = self._engine.done_bytes + self._mirrored
+        offset = self._engine.done_bytes + self._tally.mirrored
         return offset + self._engine.dirty_bytes + self._engine.in_flight_bytes, offset
 
     @property
@@ -169,9 +171,9 @@ class JobLife:
             elif not self._hold.may_begin:
                 await record.news()
             else:
-                await self._swap_hook(Tracking(self._engine.dirty, self))
+                await self._swap_hook(Tracking(self._engine.dirty, self._tally))
         record.started_ns = time.monotonic_ns()
-        if self._top_only and not self.options.target_is_zero:
+        if self._top_only and not self._target_reads_zero:
             # Nobody looks at what the target holds where nothing is copied at first.
             self._engine.target_data.mark_all()
         if self.options.sync is not SyncMode.NONE:
@@ -192,8 +194,12 @@ class JobLife:
         """Do what is next; True when the job has ended, well or with a refused pivot."""
         record = self._record
         self._set_restful(record.ready and not record.is_ending)
-        may_flush = self._loop.time() >= self._flush_again_at
-        if not record.ready and self._engine.is_clean and may_flush:
+        may_flush = self._flush.may_begin
+        if not record.ready and self._mode_changes:
+            # READY promises that guests' writes are on both images; guests were held just now.
+            record.phase = Phase.COPYING
+            await record.news()
+        elif not record.ready and self._engine.is_clean and may_flush:
             await self._reach_ready()
         elif not record.ready and self._hold.is_due and may_flush:
             if await self._hold.in_sync(_reached):
@@ -210,6 +216,11 @@ class JobLife:
         """Whether the target has, or needs, more than what is copied."""
         top = self.options.sync is SyncMode.TOP and self.source.backing is not None
         return top or self.options.sync is SyncMode.NONE
+
+    @property
+    def _target_reads_zero(self) -> bool:
+        """Whether the target is vouched to read as zeroes, also once its backing file is open."""
+        return self.options.target_is_zero and self._chain.is_open
 
     def _keep_copying(self) -> None:
         """Go on after a pause, also one that was taken back before the task could see it."""
@@ -232,7 +243,7 @@ class JobLife:
             engine.dirty,
             engine.target_data,
             top=top,
-            clean_target=not top and not options.target_is_zero,
+            clean_target=not top and not self._target_reads_zero,
             unmap=options.unmap,
         )
         while not scan.finished and not self._record.must_abort:
@@ -253,7 +264,14 @@ class JobLife:
     async def _become_write_blocking(self) -> None:
         engine = self._engine
         await self._swap_hook(
-            WriteBlocking(engine.dirty, engine.target_data, engine.ranges, self.target, self)
+            WriteBlocking(
+                engine.dirty,
+                engine.target_data,
+                engine.ranges,
+                self.target,
+                self._tally,
+                engine.clusters,
+            )
         )
 
     async def _swap_hook(self, hook: Tracking | WriteBlocking) -> bool:
@@ -278,7 +296,7 @@ class JobLife:
         """Both images were equal a moment ago: flush, then announce READY."""
         record = self._record
         record.phase = Phase.FLUSHING
-        if await self._flush_target() and not record.pause_wanted:
+        if await self._flush.now() and not record.pause_wanted:
             record.ready = True
             record.ready_wall_ns = time.time_ns()
             record.phase = Phase.IN_SYNC
@@ -311,10 +329,14 @@ class JobLife:
 
     async def _finish(self) -> bool:
         """End a READY job as it was told to; False when something came between."""
+        if self._record.completing and not self._chain.is_open:
+            self._record.phase = Phase.SWITCHING
+            await self._chain.open(self._hook)
+            return False
         # Most of the flush happens while guests still work; the one at the end finds little to do.
         self._record.phase = Phase.FLUSHING
-        await self._await_late_flush()
-        if not await self._flush_target():
+        await self._flush.await_late()
+        if not await self._flush.now():
             return False
         self._record.phase = Phase.SWITCHING
         if self.options.auto_finalize:
@@ -324,7 +346,7 @@ class JobLife:
         return await self._wait_for_finalize()
 
     async def _become_pending(self) -> bool:
-        if not await self._flush_while_held() or self._record.pause_wanted:
+        if not await self._flush.while_held() or self._record.pause_wanted:
             return False
         self._record.set_status(JobStatus.WAITING)
         self._record.set_status(JobStatus.PENDING)
@@ -342,7 +364,7 @@ class JobLife:
                 # Nobody can change the limit here, and the end must not wait for it.
                 self._engine.set_speed(0)
             if record.finalizing and self._may_end:
-                await self._await_late_flush()
+                await self._flush.await_late()
                 if await self._hold.in_sync(self._end_now):
                     return True
             else:
@@ -352,7 +374,7 @@ class JobLife:
     async def _end_now(self) -> bool:
         """Clean, idle, drained: flush, and end if that holds. The only place that pivots."""
         record = self._record
-        if not await self._flush_while_held():
+        if not await self._flush.while_held():
             return False
         if record.pause_wanted or not self._engine.is_clean:
             return False
@@ -371,36 +393,6 @@ class JobLife:
             record.outcome = Outcome.SWITCHED
         return True
 
-    async def _flush_while_held(self) -> bool:
-        """Flush; False also when that takes so long that guests must not be held for it."""
-        flush = self._loop.create_task(self._flush_target(), name=f"flush {self.job_id}")
-        self._late_flush = flush
-        await asyncio.wait({flush}, timeout=LAST_FLUSH_S)
-        if not flush.done():
-            return False
-        self._late_flush = None
-        return flush.result()
-
-    async def _await_late_flush(self) -> None:
-        """Wait for a flush that was not waited for while guests were held."""
-        flush, self._late_flush = self._late_flush, None
-        if flush is not None:
-            await flush
-
-    async def _flush_target(self) -> bool:
-        """Flush; False when that failed and the policy has answered, or the job must be aborted."""
-        try:
-            await self._engine.call(self.target.flush)
-        except BlockIOError as error:
-            if self._record.must_abort:
-                return False
-            if self._reaction.answer(error, 0, 0) is Action.IGNORE:
-                self._flush_again_at = self._loop.time() + FLUSH_RETRY_S
-                self._hold.postpone(FLUSH_RETRY_S)
-            return False
-        self._engine.failures.flush_solved()
-        return not self._record.must_abort
-
     def _detach(self) -> None:
         self._hook = None
         self.drive.detach()
@@ -413,8 +405,7 @@ class JobLife:
         if not ended_well:
             record.set_status(JobStatus.ABORTING)
             await self._abandon()
-        if self._late_flush is not None:
-            await asyncio.wait({self._late_flush})
+        await self._flush.over()
         await self._engine.close()
         record.phase = Phase.OVER
         record.ended_wall_ns = time.time_ns()
@@ -465,26 +456,7 @@ class JobLife:
         if engine.is_idle or engine.urgent or record.is_ending or self._hold.is_due:
             record.wake()
 
-    # ---------------------------------------------------------------- what the hooks tell
-
-    def guest_dirtied(self, length: int) -> None:
-        """Count, and wake the engine if it has nothing to do."""
-        with self._guest_lock:
-            self._dirtied += length
-        self._engine.kick()
-
-    def guest_mirrored(self, offset: int, length: int) -> None:
-        """Count a write that reached both images."""
-        self._engine.copied.mark(offset, length)
-        with self._guest_lock:
-            self._mirrored += length
-        self._engine.kick()
-
-    def guest_target_failed(self, error: BlockIOError) -> None:
-        """Let the policy answer, on the loop."""
-        self._loop.call_soon_threadsafe(self._on_guest_target_failed, error)
-
-    def _on_guest_target_failed(self, error: BlockIOError) -> None:
+    def _guest_failed(self, error: BlockIOError) -> None:
         if not self._record.must_abort and self._record.status not in OVER:
             self._reaction.answer(error, error.offset, 0)
             self._engine.pump()
@@ -498,7 +470,7 @@ class JobLife:
             "device": self.job_id,
             "len": length,
             "offset": offset,
-            "speed": self._engine.limit.speed,
+            "speed": self._speed,
         }
         if error is not None:
             fields["error"] = error

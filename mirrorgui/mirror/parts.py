@@ -6,17 +6,13 @@ copied again. What is dirty, in flight and left is counted in chunks all the sam
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
+from mirrorgui.block.node import Range
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.units import KiB
 
 PART = 4 * KiB
 """Smaller parts would save nothing: it is what file systems write, and disks often as well."""
-
-
-Range: TypeAlias = tuple[int, int]
-"""Offset and length in bytes."""
 
 
 class PartBitmap(DirtyBitmap):

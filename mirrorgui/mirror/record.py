@@ -28,6 +28,7 @@ class JobRecord:
         failed: it has failed with ``error``.
         completing, soft_cancelled: how it is to end once both images are equal.
         finalizing: a PENDING job is to end.
+        refusal: why it could not be completed when that was asked for last; it is READY still.
         ready: READY was announced.
         started_ns: monotonic clock at which copying began, 0 before.
         ready_wall_ns, ended_wall_ns: wall clock, 0 before.
@@ -39,6 +40,7 @@ class JobRecord:
     phase: Phase = Phase.PREPARING
     outcome: Outcome | None = None
     error: str | None = None
+    refusal: str | None = None
     io_status: str = "ok"
     paused_by_user: bool = False
     paused_by_error: bool = False

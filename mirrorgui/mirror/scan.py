@@ -102,6 +102,13 @@ class Scan:
         if not self.clean_target:
             return []
         try:
+            if self.target.unopened_backing:
+                # What is unallocated reads as zeroes only until the backing file is opened.
+                return [
+                    run
+                    for run in self.target.extents(offset, length)
+                    if run.kind is not ExtentKind.ZERO
+                ]
             return [
                 run
                 for run in chain_extents(self.target, offset, length)

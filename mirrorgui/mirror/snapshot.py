@@ -151,6 +151,8 @@ class JobSnapshot:
         actively_synced: write-blocking, clean and idle: every answered write is on the target.
         throttled: the speed limit is what holds it back.
         error: why it failed, or None.
+        complete_refused: why it was not completed when that was asked for last, or None; it is
+            READY still, and can be asked again.
         errors: places that failed, the newest last, at most ``MAX_ERROR_RECORDS``.
         error_count: failures ever.
         errors_lost: records dropped to keep ``errors`` bounded.
@@ -205,6 +207,7 @@ class JobSnapshot:
     paused_ns: int = 0
     ready_wall_ns: int = 0
     ended_wall_ns: int = 0
+    complete_refused: str | None = None
 
     @property
     def remaining(self) -> int:

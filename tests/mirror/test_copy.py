@@ -1,11 +1,14 @@
 """What a copy thread does with one range."""
 
 import errno
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from mirrorgui.block.memory import MemoryNode
-from mirrorgui.errors import BlockIOError
+from mirrorgui.block.node import BlockNode
+from mirrorgui.errors import BlockIOError, RequestCancelled
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.mirror.copy import MAP_FROM, PIECE, ZERO_BLOCK, Copier, Moved
 from mirrorgui.units import KiB, MiB
@@ -182,3 +185,158 @@ def test_without_unmap_zeroes_keep_their_storage() -> None:
         Copier(MemoryNode(SIZE), Watched(SIZE), known, unmap=unmap).copy(0, MAP_FROM)
         known.mark_all()
     assert seen == [True, False]
+
+
+class Gathering(MemoryNode):
+    """An image that says that several ranges at once are cheap, and remembers who asked so."""
+
+    def __init__(self, content: int | bytes) -> None:
+        super().__init__(content, cluster_size=4 * KiB)
+        self.limits = replace(self.limits, gathers=True)
+        self.together: list[list[tuple[int, int]]] = []
+        self.zeroed: list[tuple[int, int]] = []
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+        self.together.append(list(ranges))
+        super().read_ranges(ranges, buffer)
+
+    def write_ranges(self, ranges: Sequence[tuple[int, int]], data: memoryview) -> None:
+        self.together.append(list(ranges))
+        super().write_ranges(ranges, data)
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True) -> None:
+        self.zeroed.append((offset, length))
+        super().write_zeroes(offset, length, may_unmap=may_unmap)
+
+
+def gathering(
+    source: BlockNode, target: BlockNode, granularity: int = CHUNK
+) -> tuple[Copier, DirtyBitmap]:
+    known = DirtyBitmap(SIZE, granularity)
+    return Copier(source, target, known, unmap=True), known
+
+
+def every_other(count: int, first: int = 0) -> list[tuple[int, int]]:
+    return [(2 * number * CHUNK, CHUNK) for number in range(first, first + count)]
+
+
+def test_short_ranges_are_copied_together_where_that_is_cheap() -> None:
+    source, target = Gathering(pattern(SIZE)), Gathering(SIZE)
+    copier, known = gathering(source, target)
+    ranges = every_other(20)
+    assert copier.copy_all(ranges) == [Moved(CHUNK)] * 20
+    # As many as fit into the buffer.
+    assert source.together == target.together == [ranges[:16], ranges[16:]]
+    for offset, length in ranges:
+        assert content(target)[offset : offset + length] == pattern(SIZE)[offset : offset + length]
+        assert known.covers(offset, length)
+        assert not any(content(target)[offset + length : offset + 2 * length])
+
+
+def test_elsewhere_each_range_is_copied_alone() -> None:
+    rig = Rig(MemoryNode(pattern(SIZE)))
+    ranges = every_other(3)
+    assert rig.copier.copy_all(ranges) == [Moved(CHUNK)] * 3
+    assert [(each.offset, each.length) for each in rig.target.probe.of("write")] == ranges
+
+
+def test_zeroes_among_ranges_that_are_copied_together_are_found() -> None:
+    image = bytearray(pattern(SIZE))
+    image[2 * CHUNK : 3 * CHUNK] = bytes(CHUNK)
+    image[4 * CHUNK : 4 * CHUNK + 8 * KiB] = bytes(8 * KiB)
+    source, target = Gathering(bytes(image)), Gathering(SIZE)
+    copier, _ = gathering(source, target)
+    ranges = every_other(5)
+    moved = copier.copy_all(ranges)
+    assert moved == [
+        Moved(CHUNK),
+        Moved(0, CHUNK),
+        Moved(CHUNK - 8 * KiB, 8 * KiB),
+        *[Moved(CHUNK)] * 2,
+    ]
+    assert target.together == [[(4 * CHUNK + 8 * KiB, CHUNK - 8 * KiB), *ranges[3:]]]
+    assert all(content(target)[at : at + CHUNK] == image[at : at + CHUNK] for at, _ in ranges)
+
+
+@pytest.mark.parametrize("length", [0, 100, ZERO_BLOCK, ZERO_BLOCK + 1, MAP_FROM, 3 * MiB])
+def test_ranges_of_any_length_arrive_in_any_company(length: int) -> None:
+    source, target = Gathering(pattern(SIZE)), Gathering(SIZE)
+    copier, known = gathering(source, target, granularity=ZERO_BLOCK)
+    start = SIZE - length
+    ranges = [(0, CHUNK), (CHUNK, 0), (start, length), (2 * CHUNK, ZERO_BLOCK), (4 * CHUNK, CHUNK)]
+    assert copier.copy_all(ranges) == [Moved(length) for _, length in ranges]
+    for offset, count in ranges:
+        assert content(target)[offset : offset + count] == pattern(SIZE)[offset : offset + count]
+        assert not count or known.touches(offset, count)
+
+
+@pytest.mark.parametrize(("side", "kind"), [("source", "read"), ("target", "write")])
+def test_of_ranges_copied_together_those_fail_that_cannot_be_copied(side: str, kind: str) -> None:
+    rig = Rig(Gathering(pattern(SIZE)), Gathering(SIZE))
+    getattr(rig, side).fail(kind, 4 * CHUNK)
+    ranges = every_other(4)
+    first, second, third, fourth = rig.copier.copy_all(ranges)
+    assert first == second == fourth == Moved(CHUNK)
+    assert isinstance(third, BlockIOError)
+    assert third.is_read == (kind == "read")
+    assert (third.offset, third.length) == ranges[2]
+    for offset, length in (ranges[0], ranges[1], ranges[3]):
+        rig.assert_equal(offset, length)
+
+
+@pytest.mark.parametrize(("side", "kind"), [("source", "read"), ("target", "write")])
+def test_a_fault_that_is_gone_when_each_is_copied_alone_is_told_all_the_same(
+    side: str, kind: str
+) -> None:
+    rig = Rig(Gathering(pattern(SIZE)), Gathering(SIZE))
+    getattr(rig, side).fail(kind, once=True)
+    first, *others = rig.copier.copy_all(every_other(3))
+    assert isinstance(first, BlockIOError)
+    assert first.is_read == (kind == "read")
+    assert others == [Moved(CHUNK)] * 2
+
+
+def test_ranges_whose_request_was_given_up_are_not_tried_again() -> None:
+    class GivenUp(Gathering):
+        def read_ranges(self, ranges: Sequence[tuple[int, int]], buffer: memoryview) -> None:
+            self.together.append(list(ranges))
+            raise RequestCancelled("read", 0, len(buffer))
+
+        def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
+            raise AssertionError
+
+    source = GivenUp(pattern(SIZE))
+    copier, _ = gathering(source, Gathering(SIZE))
+    results = copier.copy_all(every_other(3))
+    assert all(isinstance(each, RequestCancelled) for each in results)
+    assert len(source.together) == 1
+
+
+def striped() -> Gathering:
+    """Data and holes by turns, 64 KiB each."""
+    source = Gathering(SIZE)
+    for offset, length in every_other(SIZE // CHUNK // 2):
+        source.write(offset, pattern(length, start=offset))
+    return source
+
+
+def test_zeroes_between_data_are_one_request_where_the_target_is_empty() -> None:
+    source, target = striped(), Gathering(SIZE)
+    copier, known = gathering(source, target)
+    known.mark_all()
+    assert copier.copy(0, MiB) == Moved(MiB // 2, MiB // 2)
+    assert target.zeroed == [(CHUNK, MiB - CHUNK)]
+    assert content(target)[:MiB] == content(source)[:MiB]
+    for offset, length in every_other(8):
+        assert known.covers(offset, length)
+        assert not known.touches(offset + length, length)
+
+
+def test_zeroes_between_data_leave_the_data_of_the_target_alone() -> None:
+    source, target = striped(), Gathering(pattern(SIZE, 9))
+    copier, known = gathering(source, target)
+    known.mark_all()
+    copier.copy(0, MiB)
+    assert target.zeroed == [(offset + CHUNK, CHUNK) for offset, _ in every_other(8)]
+    assert content(target)[:MiB] == content(source)[:MiB]
+    assert content(target)[MiB:] == pattern(SIZE, 9)[MiB:]

@@ -11,7 +11,8 @@ import pytest
 
 from mirrorgui.block.memory import MemoryNode
 from mirrorgui.errors import BlockIOError
-from mirrorgui.mirror.engine import MAX_RANGES, CopyEngine, Piece, Stall, thread_count
+from mirrorgui.mirror.engine import MAX_RANGES, CopyEngine, thread_count
+from mirrorgui.mirror.operation import Piece, Stall
 from mirrorgui.mirror.options import MAX_IN_FLIGHT
 from mirrorgui.units import GiB, KiB, MiB
 from tests.mirror.harness import CHUNK, Side, content, in_thread, pattern

@@ -11,6 +11,7 @@ from mirrorgui.block.filter import FilterNode
 from mirrorgui.block.memory import MemoryNode
 from mirrorgui.block.node import BlockNode
 from mirrorgui.errors import MirrorGUIError, StateError
+from mirrorgui.mirror import flush as flush_module
 from mirrorgui.mirror import hold as hold_module
 from mirrorgui.mirror import life
 from mirrorgui.mirror.drive import Drive
@@ -228,7 +229,7 @@ class LateFlush(FilterNode):
 async def test_a_target_that_hangs_in_the_last_flush_holds_guests_for_a_bounded_time(
     auto_finalize: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(life, "LAST_FLUSH_S", 0.2)
+    monkeypatch.setattr(flush_module, "LAST_FLUSH_S", 0.2)
     target = LateFlush(MemoryNode(MiB))
     async with mirroring(pattern(MiB), target, auto_finalize=auto_finalize) as mirror:
         await mirror.ready()
@@ -250,7 +251,7 @@ async def test_a_target_that_hangs_in_the_last_flush_holds_guests_for_a_bounded_
 async def test_a_forced_cancel_waits_for_a_flush_that_guests_were_not_held_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(life, "LAST_FLUSH_S", 0.05)
+    monkeypatch.setattr(flush_module, "LAST_FLUSH_S", 0.05)
     target = LateFlush(MemoryNode(MiB))
     async with mirroring(pattern(MiB), target) as mirror:
         await mirror.ready()
@@ -336,7 +337,7 @@ class EarlyLoop(asyncio.SelectorEventLoop):
 
 @pytest.mark.timeout(30)
 def test_timers_that_come_early_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life, "FLUSH_RETRY_S", 0.2)
+    monkeypatch.setattr(flush_module, "FLUSH_RETRY_S", 0.2)
     monkeypatch.setattr(hold_module, "GIVE_UP_S", 0.2)
 
     async def main() -> None:

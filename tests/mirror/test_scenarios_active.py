@@ -76,6 +76,25 @@ async def test_s46_when_ready_every_change_is_on_both_images_when_it_returns(
 
 
 @pytest.mark.asyncio
+async def test_s46_ready_is_not_announced_before_writes_go_to_both_images() -> None:
+    """The guest's write keeps the job's first hold waiting, so that its second one comes late."""
+    async with mirroring(pattern(CHUNK), start=False, **BLOCKING) as mirror:
+        slow = mirror.source.hang("write", 0)
+        first = mirror.guest(lambda drive: drive.write(0, NEW[:512]))
+        await mirror.source.hanging()
+        mirror.job.start()
+        await mirror.until(lambda: mirror.drive._held)
+        await asyncio.sleep(0.1)  # for twice as long no guest is held again
+        mirror.source.let_go(slow)
+        await first
+        await mirror.ready()
+        assert isinstance(mirror.job._hook, WriteBlocking)
+        await mirror.write(0, NEW[:CHUNK])
+        mirror.assert_equal()
+        await mirror.complete()
+
+
+@pytest.mark.asyncio
 async def test_writes_to_the_same_bytes_arrive_on_both_images_in_the_same_order() -> None:
     async with mirroring(pattern(4 * CHUNK), **BLOCKING) as mirror:
         await mirror.ready()

@@ -180,7 +180,7 @@ async def test_s63_a_failed_flush_before_ready_counts_as_a_write_error() -> None
 async def test_s63_a_failed_flush_before_ready_can_be_tried_again(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirrorgui.mirror.life.FLUSH_RETRY_S", 0.1)
+    monkeypatch.setattr("mirrorgui.mirror.flush.FLUSH_RETRY_S", 0.1)
     async with mirroring(
         pattern(2 * MiB),
         arm=lambda _, to: to.fail("flush", once=True),
@@ -200,7 +200,7 @@ async def test_s63_a_failed_flush_before_ready_can_be_tried_again(
 async def test_s65_a_flush_that_never_works_ends_neither_well_nor_in_a_loop(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirrorgui.mirror.life.FLUSH_RETRY_S", 0.1)
+    monkeypatch.setattr("mirrorgui.mirror.flush.FLUSH_RETRY_S", 0.1)
     async with mirroring(pattern(MiB), **policy("write", value)) as mirror:
         await mirror.ready()
         mirror.target.fail("flush")

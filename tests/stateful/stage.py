@@ -148,12 +148,17 @@ class GatedNode(FilterNode):
         self._after = after
         self.changing: list[tuple[int, int]] = []
         self.overlapped: list[tuple[int, int]] = []
+        self._inside = 0
+        self._opening = False
         self._lock = threading.Lock()
 
     def _gate(self, kind: str, offset: int, length: int, request: Callable[[], None]) -> None:
         guest = threading.current_thread().name.startswith("guest")
         changes = kind in ("write", "write_zeroes", "discard")
         with self._lock:
+            self._inside += 1
+            if self._opening:
+                self.overlapped.append((offset, length))
             if changes:
                 end = offset + length
                 if any(low < end and offset < high for low, high in self.changing):
@@ -166,6 +171,7 @@ class GatedNode(FilterNode):
                 self._gates.pass_through(Parked(self.name, kind, offset, length, guest, True))
         finally:
             with self._lock:
+                self._inside -= 1
                 if changes:
                     self.changing.remove((offset, offset + length))
 
@@ -188,6 +194,18 @@ class GatedNode(FilterNode):
 
     def flush(self) -> None:
         self._gate("flush", 0, 0, self.child.flush)
+
+    def open_backing(self) -> None:
+        with self._lock:
+            if self._inside:
+                self.overlapped.append((0, 0))
+            self._opening = True
+        try:
+            self._gates.pass_through(Parked(self.name, "open_backing", 0, 0, False, False))
+            super().open_backing()
+        finally:
+            with self._lock:
+                self._opening = False
 
     def cancel_in_flight(self) -> None:
         self._gates.give_up(self.name)
@@ -252,7 +270,7 @@ class Stage:
         self.job = job = self.do(make)
         engine = job._engine
         engine._batch = 1
-        engine._cap = cap
+        engine._cap = max(cap, engine._choice.unit)
         engine.limit = RateLimit(job.options.speed, self.clock_ns)
         engine.failures = Failures(job.source.size, job.granularity, self.clock_ns)
         self.threads = threads

@@ -17,15 +17,17 @@ from hypothesis.stateful import (
 )
 
 from mirrorgui.block.memory import MemoryNode
+from mirrorgui.block.node import ExtentKind
 from mirrorgui.errors import BlockIOError, InvalidInput, StateError
 from mirrorgui.mirror.events import EventLog, JobEvent
+from mirrorgui.mirror.flush import LAST_FLUSH_S
 from mirrorgui.mirror.job import MirrorJob
-from mirrorgui.mirror.life import LAST_FLUSH_S
 from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions, SyncMode
 from mirrorgui.mirror.snapshot import Outcome, Phase
 from mirrorgui.mirror.states import MOVES, OVER, JobStatus, Verb, is_allowed
 from mirrorgui.units import KiB
 from tests.mirror.harness import pattern
+from tests.mirror.overlay import LateOverlay
 from tests.stateful.stage import GatedNode, Stage, WatchedDrive
 
 SOAK = bool(os.environ.get("MIRRORGUI_SOAK"))
@@ -67,6 +69,7 @@ class MirrorMachine(RuleBasedStateMachine):
         policies=st.tuples(POLICIES, POLICIES),
         auto_finalize=st.booleans(),
         backing=st.booleans(),
+        late=st.sampled_from([0, 1, 4, 16]),
     )
     def begin(
         self,
@@ -86,6 +89,7 @@ class MirrorMachine(RuleBasedStateMachine):
         policies: tuple[ErrorPolicy, ErrorPolicy],
         auto_finalize: bool,
         backing: bool,
+        late: int,
     ) -> None:
         size = chunks * granularity - int(slack * granularity)
         self.size, self.granularity = size, granularity
@@ -100,13 +104,18 @@ class MirrorMachine(RuleBasedStateMachine):
         # Over a backing file either only the top is copied, to a new image over the same one, or
         # everything, to an image of its own.
         top = backing and not garbage
-        self.target = MemoryNode(
-            pattern(size, 9) if garbage else size,
-            name="target",
-            cluster_size=cluster,
-            can_zero=can_zero,
-            backing=base if top else None,
-        )
+        self.base = base
+        if top and late:  # which is opened at Complete
+            assert base is not None
+            self.target = LateOverlay(size, base, cluster_size=late * granularity // 2)
+        else:
+            self.target = MemoryNode(
+                pattern(size, 9) if garbage else size,
+                name="target",
+                cluster_size=cluster,
+                can_zero=can_zero,
+                backing=base if top else None,
+            )
         self.expected = bytearray(self.source.content())
         self.known = np.ones(size, bool)
         self.stage = stage = Stage(early=early)
@@ -154,8 +163,18 @@ class MirrorMachine(RuleBasedStateMachine):
             return
         if not self.drive.is_held or self.drive.statistics().in_flight:
             self.violations.append("the end was decided while guests worked")
-        if self.source.content() != self.target.content():
+        if self.source.content() != self.whole_target():
             self.violations.append("the end was decided while the images differed")
+
+    def whole_target(self) -> bytes:
+        """What the target reads as, or will once its backing file is open."""
+        whole = bytearray(self.target.content())
+        if self.target.unopened_backing and self.base is not None:
+            below = self.base.content().ljust(self.size, b"\0")
+            for run in self.target.extents(0, self.size):
+                if run.kind is ExtentKind.UNALLOCATED:
+                    whole[run.offset : run.end] = below[run.offset : run.end]
+        return bytes(whole)
 
     @property
     def is_over(self) -> bool:
@@ -365,7 +384,7 @@ class MirrorMachine(RuleBasedStateMachine):
         ):
             return
         if self.job._engine.is_clean:
-            assert self.source.content() == self.target.content()
+            assert self.source.content() == self.whole_target()
 
     @invariant()
     def the_guest_reads_what_was_written(self) -> None:
