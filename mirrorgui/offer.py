@@ -22,16 +22,22 @@ class Offer:
         read_only: guests may only read.
         allow_remote: other machines may reach it.
 
+    Attributes:
+        server: what guests connect to.
+        export: what it offers; there is none before ``start``.
+
     Raises:
         InvalidInput: the URI or its certificates make no sense. Nothing listens yet.
     """
+
+    export: Export
 
     def __init__(self, uri: str, *, read_only: bool, allow_remote: bool) -> None:
         self._read_only = read_only
         self._given = uri
         with self._named():
             self._address = parse_uri(uri)
-            self._server = NbdServer(
+            self.server = NbdServer(
                 self._address, allow_remote=allow_remote, tls=_credentials(self._address)
             )
 
@@ -41,18 +47,16 @@ class Offer:
         Raises:
             InvalidInput: the address cannot be listened on; nothing was started.
         """
-        self._server.add_export(
-            Export(
-                self._address.export,
-                drive,
-                description=f"{drive.name}, mirrored by {job.job_id}",
-                read_only=self._read_only,
-                bitmaps={job.job_id: job},
-            ),
-            default=True,
+        self.export = Export(
+            self._address.export,
+            drive,
+            description=f"{drive.name}, mirrored by {job.job_id}",
+            read_only=self._read_only,
+            bitmaps={job.job_id: job},
         )
+        self.server.add_export(self.export, default=True)
         with self._named():
-            self._server.start()
+            self.server.start()
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -64,16 +68,16 @@ class Offer:
 
     def stop(self) -> bool:
         """Disconnect the guests; False when a request of theirs still hangs in the drive."""
-        return self._server.stop()
+        return self.server.stop()
 
     @property
     def uri(self) -> str:
         """What guests open."""
-        return self._server.uri(self._address.export)
+        return self.server.uri(self._address.export)
 
     def clients(self) -> tuple[ConnectionStatistics, ...]:
         """Look at the guests' connections, the oldest first."""
-        return self._server.connections()
+        return self.server.connections()
 
 
 def _credentials(address: NbdAddress) -> TlsCredentials | None:

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from mirrorgui.block.creation import TargetCreation, TargetMode
 from mirrorgui.mirror.options import MirrorOptions
 
 
@@ -38,6 +39,8 @@ class MirrorRequest:
         source, target: a path, a device, a URI or ``json:{...}``.
         source_format: QEMU's name of the format; None recognises it.
         target_format: the same; for a new file None takes the source's.
+        target_mode: whether the target is there or is made; None makes it when nothing is there.
+        creation: how it is made.
         overwrite: the person agreed that an existing target's content is lost.
         writable: somebody in this process writes to the source through the session's drive.
         export: offer the source to guests; None does not.
@@ -49,6 +52,8 @@ class MirrorRequest:
     target: str
     source_format: str | None = None
     target_format: str | None = None
+    target_mode: TargetMode | None = None
+    creation: TargetCreation = field(default_factory=TargetCreation)
     overwrite: bool = False
     writable: bool = False
     export: ExportRequest | None = None

@@ -4,28 +4,21 @@ The only room that knows everybody. The window, the command line and QMP stand o
 """
 
 import asyncio
-import contextlib
 import logging
-import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mirrorgui.block.node import BlockNode
 from mirrorgui.block.presence import Presence
+from mirrorgui.blocking import in_thread
+from mirrorgui.ends import Ends, OpenedEnds
 from mirrorgui.errors import InvalidInput, JobFailed
-from mirrorgui.mirror.drive import Drive
+from mirrorgui.graph.nodes import Graph, GraphNode
 from mirrorgui.mirror.events import EventLog, JobEvent
 from mirrorgui.mirror.job import MirrorJob
 from mirrorgui.mirror.snapshot import JobSnapshot, Outcome
-from mirrorgui.mirror.states import WORKING
-from mirrorgui.pair import (
-    OpenPair,
-    OverwriteRefused,
-    check_request,
-    open_pair,
-    remove_created,
-    undo_pair,
-)
+from mirrorgui.mirror.states import WORKING, JobStatus
+from mirrorgui.pair import OverwriteRefused, check_request, open_pair, undo_pair
 from mirrorgui.request import ExportRequest, MirrorRequest, WhenReady
 
 if TYPE_CHECKING:
@@ -47,11 +40,13 @@ WATCH_S = 0.5
 """How often the target's length is looked at. What is cut stays short until the copy reaches the
 image's end, so only a cut in the last moments can be missed."""
 
-T = TypeVar("T")
-
 
 class MirrorSession:
     """One mirror from opening to closing.
+
+    Args:
+        request: what was asked for.
+        ends: both images, in their places.
 
     Concurrency: belongs to the event loop's thread; ``drive`` may be used from any.
 
@@ -67,51 +62,69 @@ class MirrorSession:
             the last look; empty when nothing.
     """
 
-    def __init__(self, request: MirrorRequest, pair: OpenPair) -> None:
+    def __init__(self, request: MirrorRequest, ends: Ends) -> None:
         self.request = request
-        self.source, self.target = pair.source, pair.target
-        self.target_created = pair.created is not None
-        self.warnings = pair.warnings
+        self.source, self.target = ends.source, ends.target
+        self.target_created = ends.created
+        self.warnings = ends.warnings
         self.target_loss = ""
-        self.drive = Drive(pair.source)
+        self.drive = ends.placement.drive
         self.events = EventLog()
         self.job = MirrorJob(
-            self.drive, pair.target, request.options, events=self.events, pivot=self._pivot
+            self.drive, self.target, request.options, events=self.events, pivot=self._pivot
         )
         self.offer: Offer | None = None
-        self._pair = pair
-        self._presence = Presence(pair.target)
-        self._closed = self._target_released = False
+        self.ends = ends
+        self._presence = Presence(self.target)
+        self._switched = self._closed = self._target_released = False
         # A look at the target's descriptor must not meet its closing.
         self._looking = asyncio.Lock()
         self.events.listen(self._on_event)
 
     @classmethod
-    async def open(cls, request: MirrorRequest) -> "MirrorSession":
+    async def open(
+        cls,
+        request: MirrorRequest,
+        *,
+        graph: Graph | None = None,
+        evict: Callable[[Sequence[GraphNode]], Awaitable[None]] | None = None,
+    ) -> "MirrorSession":
         """Open both ends, check them, and create the target when there is none.
+
+        Args:
+            request: what is asked for.
+            graph: where both ends are shown, if anybody looks.
+            evict: ends what others do with nodes that are to be closed.
 
         Raises:
             InvalidInput: refused; nothing was touched, and a file made meanwhile is removed again.
                 So it is when the caller is cancelled.
         """
         offer = _make_offer(request.export)
-        pair = await _in_thread(
-            lambda: open_pair(request), undo=lambda got: undo_pair(request, got)
-        )
+        pair = await in_thread(lambda: open_pair(request), undo=lambda got: undo_pair(request, got))
+        ends = OpenedEnds(request, pair, Graph() if graph is None else graph, evict)
         try:
-            session = cls(request, pair)
+            session = cls(request, ends)
         except MemoryError:
-            await _in_thread(lambda: undo_pair(request, pair))
-            raise _too_fine(request, pair.source.size) from None
+            await ends.release()
+            await in_thread(ends.delete_created)
+            raise too_fine(request, pair.source.size) from None
         if offer is not None:
             try:
-                await _in_thread(lambda: offer.start(session.drive, session.job))
+                await in_thread(lambda: offer.start(session.drive, session.job))
             except BaseException:
                 await session.close()
                 session.delete_incomplete_target()
                 raise
             session.offer = offer
+        if pair.created is not None:
+            await in_thread(pair.created.keep)
         return session
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` has been called."""
+        return self._closed
 
     @property
     def export_uri(self) -> str:
@@ -121,6 +134,10 @@ class MirrorSession:
     def clients(self) -> "tuple[ConnectionStatistics, ...]":
         """Look at the guests' connections, the oldest first."""
         return self.offer.clients() if self.offer is not None else ()
+
+    def forget_offer(self) -> None:
+        """Take note that the export to guests is gone: somebody has removed it."""
+        self.offer = None
 
     def start(self) -> None:
         """Let the job begin."""
@@ -143,8 +160,17 @@ class MirrorSession:
         """See whether the target's file is still there and whole; returns ``target_loss``."""
         async with self._looking:
             if not self._closed and not self._target_released:
-                self.target_loss = await _in_thread(self._presence.loss)
+                self.target_loss = await in_thread(self._presence.loss)
         return self.target_loss
+
+    async def looked(self) -> None:
+        """Wait for a look at the target that has begun.
+
+        Once the target may be closed, because the session is or because others own it and the job
+        has concluded, no other one begins.
+        """
+        async with self._looking:
+            pass
 
     async def release_unused(self) -> None:
         """Wait for the job's end, then close the image that guests do not use; they go on.
@@ -153,12 +179,11 @@ class MirrorSession:
         Idempotent.
         """
         await self.job.wait()
-        async with self._looking:
-            if self._closed:
-                return
-            switched = self.drive.node is self.target
-            self._target_released = not switched
-            await _in_thread((self.source if switched else self.target).close)
+        if self._closed:
+            return
+        self._target_released = not self._switched
+        await self.looked()
+        await self.ends.release_unused(switched=self._switched)
 
     async def close(self) -> None:
         """Cancel a job that still works, disconnect guests, release everything. Idempotent."""
@@ -166,17 +191,18 @@ class MirrorSession:
             return
         self._closed = True
         await self.job.shut_down()
-        async with self._looking:
-            await _in_thread(self._release)
+        await self.looked()
+        if await in_thread(self._stop_offer):
+            await self.ends.release()
 
-    def _release(self) -> None:
-        if self.offer is not None and not self.offer.stop():
-            # A request hangs in a node. Closing that node under it could let its descriptor's
-            # number become another file's.
-            logger.error("clients still wait for %s; it stays open", self.drive.name)
-            return
-        self.source.close()
-        self.target.close()
+    def _stop_offer(self) -> bool:
+        offer = self.offer
+        if offer is None or offer.stop():
+            return True
+        # A request hangs in a node. Closing that node under it could let its descriptor's
+        # number become another file's.
+        logger.error("clients still wait for %s; it stays open", self.drive.name)
+        return False
 
     def delete_incomplete_target(self) -> bool:
         """Delete the target when this session made it and it is no usable copy; say whether.
@@ -184,23 +210,31 @@ class MirrorSession:
         Call it after ``close``, or after ``release_unused``.
         """
         usable = self.job.snapshot().outcome in (Outcome.SWITCHED, Outcome.FINISHED)
-        return not usable and remove_created(self.request, self._pair.created)
+        return not usable and self.ends.delete_created()
 
-    def _pivot(self, target: BlockNode) -> None:
+    def _pivot(self, target: BlockNode) -> None:  # noqa: ARG002 - the placement knows it
         """Put the target in the source's place, unless guests would write where nobody looks.
 
         Raises:
-            JobFailed: somebody removed or replaced the target's file; guests stay on the source.
+            JobFailed: somebody removed or replaced the target's file, or the users of both images
+                exclude each other; guests stay on the source.
         """
         loss = self._presence.loss()
         if loss:
             raise JobFailed(loss)
-        self.drive.exchange(target)
+        self.ends.placement.pivot()
+        self._switched = True
 
     def _on_event(self, event: JobEvent) -> None:
         """End the job by itself when that was asked for."""
-        if event.name == "JOB_STATUS_CHANGE" and not self._closed:
+        is_open = not self._closed and not self._target_released
+        if event.name == "JOB_STATUS_CHANGE" and is_open:
             self._presence.sample()  # before writes begin again after a pause
+        if event.data.get("status") == JobStatus.CONCLUDED.value:
+            self._target_released = self._target_released or not self.ends.owned
+            self.ends.conclude()
+        if event.name == "JOB_COMPLETE_REFUSED" and self.request.when_ready is WhenReady.COMPLETE:
+            self.job.fail(str(event.data["error"]))  # nobody is there to ask again
         if event.name != "BLOCK_JOB_READY":
             return
         if self.request.when_ready is WhenReady.COMPLETE:
@@ -222,44 +256,8 @@ def _make_offer(export: ExportRequest | None) -> "Offer | None":
     return Offer(export.uri, read_only=export.read_only, allow_remote=export.allow_remote)
 
 
-def _too_fine(request: MirrorRequest, size: int) -> InvalidInput:
+def too_fine(request: MirrorRequest, size: int) -> InvalidInput:
+    """Return the refusal of a job whose maps do not fit into memory."""
     granularity = request.options.granularity
     text = f"the maps of an image of {size} bytes do not fit into memory; choose a coarser one"
     return InvalidInput("granularity", granularity or "default", text)
-
-
-async def _in_thread(function: Callable[[], T], *, undo: Callable[[T], object] | None = None) -> T:
-    """Call something that blocks; awaited to its end also when the caller is cancelled.
-
-    The loop's executor is not used: on a Qt loop its first use starts ten threads that wait for
-    the end of the program.
-
-    Args:
-        function: what to call.
-        undo: called in a thread with the result when nobody gets it any more.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def work() -> None:
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001 - a border: the caller gets it
-            loop.call_soon_threadsafe(future.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(future.set_result, result)
-
-    thread = threading.Thread(target=work, name="session")
-    thread.start()
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):  # once is enough
-                await asyncio.wait([future])
-        if future.exception() is None and undo is not None:
-            result = future.result()
-            await _in_thread(lambda: undo(result))
-        raise
-    finally:
-        thread.join()

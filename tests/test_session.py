@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from mirrorgui import session as session_module
+from mirrorgui.block.creation import TargetCreation, TargetMode
 from mirrorgui.block.nbd import NbdNode
 from mirrorgui.block.safety import Severity
+from mirrorgui.blocking import in_thread
 from mirrorgui.errors import ImageRefused, InvalidInput, StateError
 from mirrorgui.mirror.options import ErrorPolicy, MirrorOptions, SyncMode
 from mirrorgui.mirror.snapshot import JobSnapshot, Outcome
@@ -217,7 +219,10 @@ async def test_verbs_at_the_wrong_time_do_not_disturb_the_ending(request_: Mirro
     "change",
     [
         {"source": "none"},
-        {"target_format": "qcow2"},
+        {"target_format": "bogus"},
+        {"target_mode": TargetMode.EXISTING},
+        {"target_format": "qcow2", "creation": TargetCreation(cluster_size=3000)},
+        {"creation": TargetCreation(cluster_size=65536)},
         {"source_format": "nonsense"},
         {"target": "none/t.raw"},
         {"target": "json:{"},
@@ -240,7 +245,7 @@ async def test_a_target_that_cannot_be_opened_after_it_was_made_is_removed(
     def refuse(*given: object) -> None:
         raise ImageRefused("target", "t.raw", "somebody was faster")
 
-    monkeypatch.setattr("mirrorgui.pair.check_pair", lambda *given: [])
+    monkeypatch.setattr("mirrorgui.pair.check_pair", lambda *given, **options: [])
     monkeypatch.setattr("mirrorgui.pair._require_writable", refuse)
     with pytest.raises(ImageRefused, match="somebody was faster"):
         await MirrorSession.open(request_)
@@ -438,7 +443,7 @@ class Gate:
 @pytest.mark.asyncio
 async def test_a_cancelled_caller_waits_for_its_thread_and_takes_back_what_it_did() -> None:
     gate = Gate()
-    task = asyncio.create_task(session_module._in_thread(gate.work, undo=gate.undone.append))
+    task = asyncio.create_task(in_thread(gate.work, undo=gate.undone.append))
     await gate.has_begun()
     task.cancel()
     for _ in range(3):
@@ -457,7 +462,7 @@ async def test_a_thread_s_error_is_its_caller_s() -> None:
         raise ImageRefused("target", "t", "no")
 
     with pytest.raises(ImageRefused):
-        await session_module._in_thread(fail)
+        await in_thread(fail)
 
 
 @pytest.mark.asyncio
