@@ -9,13 +9,20 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mirrorgui
 from mirrorgui import logs
 from mirrorgui.errors import InvalidInput, MirrorGUIError
 from mirrorgui.ui.options import WindowOptions
 
+if TYPE_CHECKING:
+    from mirrorgui.qmp.address import Address
+
 HEADLESS = ("run", "serve", "info", "compare")
+
+# What the extra "gui" of the package brings.
+_EXTRA = ("PySide6", "shiboken6", "pyqtgraph", "qasync")
 
 # Qt's platforms that need a display server; every other one draws somewhere else.
 _ON_A_SCREEN = ("", "xcb", "wayland", "wayland-egl")
@@ -23,6 +30,7 @@ _ON_A_SCREEN = ("", "xcb", "wayland", "wayland-egl")
 _COMMANDS = """\
 without a window:
   mirrorgui run SOURCE TARGET ...    mirror, with progress on stderr
+  mirrorgui serve --qmp ADDRESS      the engine alone, controlled over QMP
   mirrorgui info IMAGE               format, size, backing chain
   mirrorgui compare A B              0 identical, 1 different, 2 error
   (each explains itself with --help; an image that is called 'run' is './run')
@@ -66,7 +74,8 @@ def _say(status: int, sentence: str) -> int:
     return status
 
 
-def _parse(arguments: Sequence[str]) -> WindowOptions:
+def window_parser() -> argparse.ArgumentParser:
+    """Make the parser of what is not a headless command."""
     parser = argparse.ArgumentParser(
         prog="mirrorgui",
         description="Mirror a disk image onto another while the source stays in use.",
@@ -87,13 +96,29 @@ def _parse(arguments: Sequence[str]) -> WindowOptions:
         type=Path,
         help="run the demonstration without a screen, print its progress, save a picture (PNG)",
     )
+    parser.add_argument(
+        "--qmp", metavar="ADDRESS", help="let QMP clients work with the window's mirrors"
+    )
     parser.add_argument("--version", action="version", version=f"mirrorgui {mirrorgui.__version__}")
+    return parser
+
+
+def _parse(arguments: Sequence[str]) -> WindowOptions:
+    parser = window_parser()
     given = parser.parse_args(arguments)
     images = tuple(image for image in (given.source, given.target) if image is not None)
     demo = given.demo or given.demo_picture is not None
     if demo and images:
         parser.error("the demonstration makes its own images: give none")
-    return WindowOptions(images, demo, given.demo_picture)
+    return WindowOptions(images, demo, given.demo_picture, _address(given.qmp))
+
+
+def _address(text: str | None) -> "Address | None":
+    if text is None:
+        return None
+    from mirrorgui.qmp.address import parse_address
+
+    return parse_address(text)
 
 
 def _window(options: WindowOptions) -> int:
@@ -110,6 +135,14 @@ def _window(options: WindowOptions) -> int:
         return _say(1, reason)
     try:
         from mirrorgui.ui import app
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        return _say(
+            1,
+            "The window needs Qt, which is not installed here: get it with "
+            "\"pip install 'mirrorgui[gui]'\" ('mirrorgui run' works without it).",
+        )
     except ImportError as error:
         if not _is_about_qt(error):
             raise
@@ -167,7 +200,7 @@ def _qt_version() -> str | None:
 
 def _is_about_qt(error: ImportError) -> bool:
     named = f"{error.name or ''} {error}"
-    return any(word in named for word in ("PySide6", "shiboken6", "pyqtgraph", "qasync", ".so"))
+    return any(word in named for word in (*_EXTRA, ".so"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The commands without a window: ``run``, ``info`` and ``compare``. No Qt is imported here.
+"""The commands without a window: ``run``, ``serve``, ``info``, ``compare``. No Qt is imported here.
 
 What a command needs is imported when it is given: the start counts in scripts.
 """
@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mirrorgui.errors import BlockIOError, InvalidInput, MirrorGUIError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mirrorgui.block.info import ImageInfo
     from mirrorgui.block.node import BlockNode
     from mirrorgui.mirror.options import ErrorPolicy
+    from mirrorgui.qmp.address import Address
     from mirrorgui.session import ExportRequest, MirrorRequest
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -101,12 +102,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mirrorgui", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, dest="name", metavar="COMMAND")
     _add_run(commands)
+    _add_serve(commands)
     info = commands.add_parser(
         "info", help="format, virtual size, used bytes, backing chain", allow_abbrev=False
     )
     info.add_argument("image", metavar="IMAGE")
     info.add_argument("--format", metavar="F", help="the image's format (default: probed)")
     info.add_argument("--json", action="store_true", help="as qemu-img info --output=json")
+    info.add_argument(
+        "--backing-chain",
+        action="store_true",
+        help="with --json: a list of the image and all below it, as qemu-img prints it",
+    )
     info.set_defaults(command=_info)
     same = commands.add_parser(
         "compare", help="0 identical, 1 different, 2 error", allow_abbrev=False
@@ -142,6 +149,17 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     run.add_argument("target", metavar="TARGET")
     run.add_argument("--source-format", metavar="F", help="default: probed")
     run.add_argument("--target-format", metavar="F", help="default: probed, or the source's")
+    run.add_argument(
+        "--mode",
+        metavar="existing|absolute-paths",
+        help="use TARGET as it is, or make it (default: make it when there is none)",
+    )
+    run.add_argument(
+        "--target-options",
+        default="",
+        metavar="NAME=VALUE,...",
+        help="how TARGET is made, as qemu-img create -o takes it: cluster_size, preallocation, ...",
+    )
     run.add_argument("--sync", default="full", metavar="full|top|none", help="default: full")
     run.add_argument("--granularity", default="0", metavar="SIZE", help="default: 64K")
     run.add_argument("--buf-size", default="0", metavar="SIZE", help="default: 16M")
@@ -159,8 +177,29 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--export", metavar="NBD-URI", help="serve SOURCE to guests while it is mirrored"
     )
     run.add_argument("--finish", metavar="complete|cancel|wait", help="once in sync")
+    run.add_argument("--qmp", metavar="ADDRESS", help="let QMP clients watch and control it")
     run.add_argument("--json", action="store_true", help="JSON lines on stdout")
     run.set_defaults(command=_run)
+
+
+_SERVE_HELP = """\
+ADDRESS: unix:PATH or a path for a socket that only this user can open, or tcp:localhost:PORT for
+one that every user of this machine can. The commands, texts and events are those of
+qemu-storage-daemon. SIGINT and SIGTERM cancel all jobs and end it, as the command quit does.
+"""
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="the engine alone, controlled over QMP",
+        description="Serve QMP until quit or a signal.",
+        epilog=_SERVE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    serve.add_argument("--qmp", metavar="ADDRESS", required=True, help="where to listen")
+    serve.set_defaults(command=_serve)
 
 
 def _size(field: str, text: str, check: Callable[[int], None]) -> int:
@@ -189,6 +228,7 @@ def _request(given: argparse.Namespace) -> "MirrorRequest":
     Raises:
         InvalidInput: naming the option, its value and what is wrong.
     """
+    from mirrorgui.block.creation import TargetMode, parse_creation
     from mirrorgui.mirror import options as rules
     from mirrorgui.session import MirrorRequest, WhenReady
 
@@ -207,6 +247,8 @@ def _request(given: argparse.Namespace) -> "MirrorRequest":
         target=given.target,
         source_format=given.source_format,
         target_format=given.target_format,
+        target_mode=rules.choice(TargetMode, "mode", given.mode) if given.mode else None,
+        creation=parse_creation(given.target_options),
         overwrite=given.overwrite,
         export=_export(given.export),
         when_ready=rules.choice(WhenReady, "finish", given.finish or default.value),
@@ -235,9 +277,25 @@ def _run(given: argparse.Namespace) -> int:
     gc.enable()
 
     try:
-        return run_mirror(_request(given), as_json=given.json)
+        return run_mirror(_request(given), as_json=given.json, qmp=_qmp(given.qmp))
     except OverwriteRefused as refusal:
         return _say(EXIT_USAGE, f"{refusal} Use --overwrite to allow that.")
+
+
+def _qmp(address: str | None) -> "Address | None":
+    if address is None:
+        return None
+    from mirrorgui.qmp.address import parse_address
+
+    return parse_address(address)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in _run
+    from mirrorgui.qmp.address import parse_address
+    from mirrorgui.qmp.serve import serve
+
+    return serve(parse_address(given.qmp))
 
 
 def _info(given: argparse.Namespace) -> int:
@@ -246,7 +304,9 @@ def _info(given: argparse.Namespace) -> int:
     from mirrorgui.block.info import image_info
 
     info = image_info(given.image, format=given.format, field="image")
-    if given.json:
+    if given.json and given.backing_chain:
+        print(json.dumps([image.as_qemu() for image in info.chain], indent=4))
+    elif given.json:
         print(json.dumps(_info_json(info), indent=4))
     else:
         print("\n\n".join("\n".join(_info_lines(image)) for image in info.chain))
@@ -273,11 +333,46 @@ def _info_lines(info: "ImageInfo") -> list[str]:
         lines.append(f"cluster_size: {info.cluster_size}")
     if info.encrypted:
         lines.append("encrypted: yes")
+    if info.dirty_flag:
+        lines.append("cleanly shut down: no")
     if info.backing_filename:
-        lines.append(f"backing file: {info.backing_filename}")
+        lines.append(f"backing file: {info.backing_filename}{_actual_path(info)}")
+    if info.backing_format:
+        lines.append(f"backing file format: {info.backing_format}")
     if info.backing_error:
         lines.append(f"backing file cannot be read: {info.backing_error}")
-    return lines
+    if info.snapshots:
+        lines.append("Snapshot list:")
+        lines += [f"    {snapshot['id']}: {snapshot['name']}" for snapshot in info.snapshots]
+    return lines + _specific_lines(info)
+
+
+def _actual_path(info: "ImageInfo") -> str:
+    if info.full_backing_filename in ("", info.backing_filename):
+        return ""
+    return f" (actual path: {info.full_backing_filename})"
+
+
+def _specific_lines(info: "ImageInfo") -> list[str]:
+    data = info.specific.get("data")
+    if not isinstance(data, dict):
+        return []
+    return ["Format specific information:", *_nested_lines(data, "    ")]
+
+
+def _nested_lines(value: Mapping[str, object] | Sequence[object], indent: str) -> Iterator[str]:
+    """Yield a line for each value, and those of objects and lists further inside below it."""
+    if isinstance(value, Mapping):
+        parts = [(str(name).replace("-", " "), part) for name, part in value.items()]
+    else:
+        parts = [(f"[{number}]", part) for number, part in enumerate(value)]
+    for name, part in parts:
+        if isinstance(part, Mapping | list):
+            yield f"{indent}{name}:"
+            yield from _nested_lines(part, indent + "    ")
+        else:
+            text = str(part).lower() if isinstance(part, bool) else part
+            yield f"{indent}{name}: {text}"
 
 
 def _compare(given: argparse.Namespace) -> int:

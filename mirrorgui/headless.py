@@ -5,7 +5,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from mirrorgui.errors import MirrorGUIError
 from mirrorgui.faces import Face, JsonFace, TextFace
@@ -14,6 +15,11 @@ from mirrorgui.mirror.snapshot import JobSnapshot, Outcome
 from mirrorgui.mirror.states import OVER, JobStatus
 from mirrorgui.session import MirrorRequest, MirrorSession
 from mirrorgui.units import format_size
+
+if TYPE_CHECKING:
+    from mirrorgui.qmp.address import Address
+
+Opener: TypeAlias = Callable[[MirrorRequest], Awaitable[MirrorSession]]
 
 EXIT_DONE, EXIT_FAILED, EXIT_CANCELLED = 0, 1, 130
 
@@ -24,20 +30,37 @@ GUESTS_S = 0.2
 """How often the end of the last guest's connection is looked for."""
 
 
-def run_mirror(request: MirrorRequest, *, as_json: bool = False) -> int:
+def run_mirror(
+    request: MirrorRequest, *, as_json: bool = False, qmp: "Address | None" = None
+) -> int:
     """Mirror, and return the exit status when it has ended.
 
     Made for a process that ends afterwards: the signals it handles are ignored from then on.
+
+    Args:
+        request: what is asked for.
+        as_json: print events and progress on stdout as lines of JSON.
+        qmp: where others can control it meanwhile; None lets nobody.
 
     Raises:
         InvalidInput: refused; nothing was touched.
     """
     face: Face = JsonFace(sys.stdout, sys.stderr) if as_json else TextFace(sys.stderr)
-    return asyncio.run(_run(request, face))
+    return asyncio.run(_run(request, face) if qmp is None else _run_with_qmp(request, face, qmp))
 
 
-async def _run(request: MirrorRequest, face: Face) -> int:
-    signals = _Signals(face)
+async def _run_with_qmp(request: MirrorRequest, face: Face, address: "Address") -> int:
+    from mirrorgui.house import House
+    from mirrorgui.qmp.monitor import monitored
+
+    house = House()
+    async with monitored(house, address) as server:
+        face.say(f"QMP: {server.address}")
+        return await _run(request, face, house.open)
+
+
+async def _run(request: MirrorRequest, face: Face, opener: Opener = MirrorSession.open) -> int:
+    signals = _Signals(face, opener)
     try:
         session = await signals.open(request)
         if session is None:
@@ -121,8 +144,9 @@ class _Signals:
     right behind SIGTERM, so any of them may come in any state.
     """
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: Face, opener: Opener) -> None:
         self._face = face
+        self._opener = opener
         self._loop = asyncio.get_running_loop()
         self._opening: asyncio.Task[object] | None = None
         self._session: MirrorSession | None = None
@@ -155,7 +179,7 @@ class _Signals:
         """
         self._opening = asyncio.current_task()
         try:
-            self._session = await MirrorSession.open(request)
+            self._session = await self._opener(request)
         except asyncio.CancelledError:
             if not self._asked:
                 raise

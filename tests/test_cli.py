@@ -11,7 +11,7 @@ import pytest
 
 from mirrorgui.units import KiB, MiB
 from tests.block import conftest as block
-from tests.block.conftest import run, stamped
+from tests.block.conftest import luks_image, run, stamped
 from tests.running import (
     PATIENCE_S,
     as_nobody,
@@ -137,8 +137,25 @@ BAD_VALUES = [
     ),
     (["--finish", "now"], "finish: 'now': expected one of: wait, complete, cancel"),
     (["--source-format", "raww"], "source-format: 'raww': Unknown format; known are "),
-    (["--target-format", "file"], "target-format: 'file': only raw images can be created"),
-    (["--target-format", "qcow2"], "target-format: 'qcow2': only raw images can be created"),
+    (["--target-format", "file"], "target-format: 'file': cannot be made; known are raw, qcow2,"),
+    (["--mode", "new"], "mode: 'new': expected one of: existing, absolute-paths"),
+    (["--target-options", "colour=red"], "target-options: 'colour': Unknown option; known are "),
+    (["--target-options", "cluster_size=big"], "target-options: 'cluster_size=big': 'big' is not"),
+    (["--target-options", "compat=2"], "target-options: 'compat=2': must be 0.10 or 1.1"),
+    (["--target-options", "cluster_size=64K"], "cluster_size: '65536': is no option of raw images"),
+    (["--target-options", "preallocation=metadata"], "preallocation: 'metadata': must be one of "),
+    (
+        ["--target-format", "qcow2", "--target-options", "cluster_size=3000"],
+        "cluster_size: '3000': must be a power of two between 512 and 2097152 (2 MiB)",
+    ),
+    (
+        ["--target-format", "qcow2", "--target-options", "compat=0.10,lazy_refcounts=on"],
+        "lazy_refcounts: 'True': needs version 3",
+    ),
+    (
+        ["--target-format", "qcow2", "--target-options", "backing_file=b.raw"],
+        "backing_file: 'b.raw': the format of the backing file has to be named too",
+    ),
 ]
 
 
@@ -147,6 +164,16 @@ def test_a_bad_value_is_refused_by_field_value_and_reason(
     source: Path, tmp_path: Path, refused: Callable[..., str], options: list[str], text: str
 ) -> None:
     assert refused(source, tmp_path / "t.raw", *options).startswith(text)
+
+
+def test_a_target_that_is_not_there_is_refused_where_it_has_to_be(
+    source: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    target = tmp_path / "t.raw"
+    text = "There is no such image, and target mode existing does not make one."
+    assert refused(source, target, "--mode", "existing") == f"target: '{target}': {text}"
+    folder = tmp_path / "none" / "t.raw"
+    assert "does not exist" in refused(source, folder, "--mode", "absolute-paths")
 
 
 @pytest.mark.parametrize(
@@ -385,21 +412,51 @@ def test_overwrite_allows_nothing_else(
 
 @pytest.mark.interop
 @pytest.mark.parametrize("end", ["source", "target"])
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [("qcow2", "qcow2"), ("vmdk", "VMDK"), ("vdi", "VDI"), ("vhdx", "VHDX"), ("luks", "LUKS")],
-)
-def test_other_formats_are_refused_by_name(
-    source: Path, tmp_path: Path, refused: Callable[..., str], end: str, name: str, label: str
+def test_an_encrypted_image_without_its_key_is_refused(
+    source: Path, tmp_path: Path, refused: Callable[..., str], end: str
 ) -> None:
-    image = tmp_path / "image"
-    if name == "luks":
-        image.write_bytes(b"LUKS\xba\xbe\0\1" + bytes(8 * MiB))
-    else:
-        run("qemu-img", "create", "-f", name, image, "8M")
+    image = luks_image(tmp_path / "image", 8 * MiB)
     images = (image, tmp_path / "t.raw") if end == "source" else (source, image)
-    text = refused(*images, "--overwrite")
-    assert text.startswith(f"{end}: '{image}': {label} images cannot be read yet.")
+    text = refused(*images, "--overwrite", "--target-format", "luks" if end == "target" else "raw")
+    assert text.startswith(f"{end}: '{image}': It is encrypted: option key-file must name")
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", ["vmdk", "vdi", "vhdx"])
+def test_other_formats_are_mirrored_both_ways(source: Path, tmp_path: Path, name: str) -> None:
+    os.truncate(source, 4 * MiB)
+    image, back = tmp_path / f"image.{name}", tmp_path / "back.qcow2"
+    assert inside("run", source, image, "--source-format=raw", "--target-format", name) == 0
+    run("qemu-img", "compare", "-f", "raw", "-F", name, source, image)
+    assert inside("run", image, back, "--target-format", "qcow2") == 0
+    run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", source, back)
+    run("qemu-img", "check", back)
+
+
+@pytest.mark.interop
+def test_a_chain_is_mirrored_with_the_options_of_the_new_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, mid, top, target = (
+        tmp_path / name for name in ("base.raw", "mid.qcow2", "top.qcow2", "t.qcow2")
+    )
+    base.write_bytes(stamped(4 * MiB))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", mid)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", mid, "-F", "qcow2", top)
+    run("qemu-io", "-c", "write -P 3 1M 200k", top)
+    options = "cluster_size=4K,lazy_refcounts=on"
+    assert inside("run", top, target, "--sync", "top", "--target-options", options) == 0
+    capsys.readouterr()
+    info = json.loads(shown(capsys, target, "--json"))
+    assert (info["cluster-size"], info["backing-filename"]) == (4096, str(mid))
+    assert info["format-specific"]["data"]["lazy-refcounts"] is True
+    run("qemu-img", "check", target)
+    assert inside("compare", top, target, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"identical": True, "offset": None}
+    assert inside("run", top, target, "--mode", "absolute-paths", "--sync", "top") == 2
+    again = ("--mode", "absolute-paths", "--overwrite", "--target-format", "raw")
+    assert inside("run", top, target, *again) == 0
+    run("qemu-img", "compare", "-F", "raw", top, target)
 
 
 @pytest.mark.interop
@@ -503,6 +560,18 @@ def of_qemu(path: Path | str) -> dict[str, object]:
 
 
 @pytest.mark.interop
+def test_info_shows_what_an_encrypted_image_says_in_the_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = luks_image(tmp_path / "image", 8 * MiB)
+    ours = shown(capsys, image).splitlines()
+    theirs = run("qemu-img", "info", image).stdout.splitlines()
+    assert sorted(ours[4:]) == sorted(theirs[4:])
+    assert "encrypted: yes" in ours
+    assert "    cipher alg: aes-256" in ours
+
+
+@pytest.mark.interop
 def test_info_is_what_qemu_img_says_of_raw_images(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -541,9 +610,9 @@ def test_info_is_what_qemu_img_says_of_a_backing_chain(
     run("qemu-img", "create", "-f", "qcow2", "-o", "cluster_size=4k", "-F", "qcow2", "-b", mid, top)
     theirs = json.loads(run("qemu-img", "info", "--backing-chain", "--output=json", top).stdout)
     ours = json.loads(shown(capsys, top, "--json"))
+    assert json.loads(shown(capsys, top, "--json", "--backing-chain")) == theirs
     for their in theirs:
-        for name in ours.keys() - {"backing-image"}:
-            assert ours[name] == their[name], name
+        assert {**their, "backing-image": 0} == {**ours, "backing-image": 0}
         ours = ours.get("backing-image")
     assert ours is None
 
@@ -563,7 +632,9 @@ def test_info_for_people_has_a_block_for_each_image(
     run("qemu-img", "create", "-u", "-f", "qcow2", "-F", "raw", "-b", "gone.raw", top, "5M")
     text = shown(capsys, top)
     assert "cluster_size: 65536\n" in text
-    assert "backing file: gone.raw\n" in text
+    assert f"backing file: gone.raw (actual path: {tmp_path}/gone.raw)\n" in text
+    assert "backing file format: raw\n" in text
+    assert "    lazy refcounts: false\n" in text
     assert "backing file cannot be read: Cannot read" in text
     run("qemu-img", "rebase", "-u", "-F", "raw", "-b", source, top)
     assert shown(capsys, top).count("\n\nimage: ") == 1
