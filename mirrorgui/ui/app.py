@@ -7,11 +7,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Both libraries look at these when they are imported, and would otherwise take any binding.
 os.environ.setdefault("QT_API", "pyside6")
@@ -35,6 +36,9 @@ from mirrorgui.ui.options import WindowOptions
 from mirrorgui.ui.settings import Settings
 from mirrorgui.ui.theme import theme_of
 
+if TYPE_CHECKING:
+    from mirrorgui.house import House
+
 logger = logging.getLogger(__name__)
 
 LOOKERS = 4
@@ -51,8 +55,9 @@ def main(options: WindowOptions) -> int:
 def make_application() -> QApplication:
     """Make the one QApplication, named and styled."""
     found = QApplication.instance()
-    app = found if isinstance(found, QApplication) else QApplication(sys.argv[:1])
-    app.setApplicationName("mirrorgui")
+    # Both names become the class of the windows, by which a desktop on X11 finds the desktop file.
+    app = found if isinstance(found, QApplication) else QApplication([APPLICATION_ID])
+    app.setApplicationName(APPLICATION_ID)
     app.setApplicationDisplayName("MirrorGUI")
     app.setApplicationVersion(mirrorgui.__version__)
     app.setOrganizationName("mirrorgui")
@@ -67,20 +72,54 @@ def make_application() -> QApplication:
 async def _main(app: QApplication, options: WindowOptions) -> int:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[int] = loop.create_future()
-    queue = LogQueue()
-    log = logging.getLogger("mirrorgui")
-    log.addHandler(queue)
-    log.setLevel(min(logging.INFO, log.getEffectiveLevel()))
     executor = ThreadPoolExecutor(LOOKERS, thread_name_prefix="look")
     loop.set_default_executor(executor)
+    engine = Engine()
 
     def quit_now(status: int = 0) -> None:
         if not done.done():
             done.set_result(status)
 
+    try:
+        async with monitor(engine, options, quit_now):
+            return await _show_window(app, engine, options, done, quit_now)
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+@asynccontextmanager
+async def monitor(
+    engine: Engine, options: WindowOptions, request_quit: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Let QMP clients work with the window's mirrors, if that is asked for."""
+    if options.qmp is None:
+        yield
+        return
+    from mirrorgui.qmp.monitor import monitored
+
+    async with monitored(engine.house, options.qmp, request_quit) as server:
+        logger.info("QMP on %s", server.address)
+        yield
+
+
+async def _show_window(
+    app: QApplication,
+    engine: Engine,
+    options: WindowOptions,
+    done: "asyncio.Future[int]",
+    quit_now: Callable[[], None],
+) -> int:
+    loop = asyncio.get_running_loop()
+    queue = LogQueue()
+    log = logging.getLogger("mirrorgui")
+    log.addHandler(queue)
+    log.setLevel(min(logging.INFO, log.getEffectiveLevel()))
     # Nobody watches a run for pictures: it neither uses nor changes what a person has set.
     own = QSettings() if options.demo_picture is None else QSettings("", QSettings.Format.IniFormat)
-    window = make_window(app, Engine(), Settings(own), queue, quit_now)
+    window = make_window(app, engine, Settings(own), queue, quit_now)
+    if options.qmp is not None:
+        # Nothing has been awaited since the monitor listens: no command has run without this.
+        follow(engine.house, window.controller)
     guard = ErrorGuard(window.show_notice, window)
     guard.install(loop)
     collector = Collector(window)
@@ -98,7 +137,6 @@ async def _main(app: QApplication, options: WindowOptions) -> int:
         window.close()
         window.deleteLater()
         log.removeHandler(queue)
-        executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.sleep(0)
 
 
@@ -129,6 +167,14 @@ def make_window(
     window = MainWindow(controller, settings, queue, request_quit)
     controller.setParent(window)
     return window
+
+
+def follow(house: "House", controller: Controller) -> None:
+    """Have the window show what QMP clients begin in a house."""
+    from mirrorgui.ui.node_exports import HouseExports
+
+    house.listen(controller.adopt)
+    controller.exports.begin(HouseExports(house))
 
 
 class ErrorGuard(QObject):

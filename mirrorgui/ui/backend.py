@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mirrorgui.block.devices import BlockDevice
     from mirrorgui.block.info import ImageInfo
     from mirrorgui.block.safety import Finding
+    from mirrorgui.house import House
     from mirrorgui.nbd.statistics import ConnectionStatistics
     from mirrorgui.session import ExportRequest, MirrorRequest
 
@@ -64,9 +65,13 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """Opens sessions and looks at images. All but ``open`` block: call them in an executor."""
+    """Opens sessions and looks at images.
+
+    ``open`` and ``job_ids`` belong to the loop; the others block: call them in an executor.
+    """
 
     async def open(self, request: "MirrorRequest") -> Session: ...
+    def job_ids(self) -> frozenset[str]: ...
     def check(self, request: "MirrorRequest") -> "list[Finding]": ...
     def check_export(self, export: "ExportRequest") -> "list[Finding]": ...
     def info(self, specification: str, image_format: str | None) -> "ImageInfo": ...
@@ -76,13 +81,26 @@ class Backend(Protocol):
 class Engine:
     """The engine inside this process. Imported when first used: the window opens sooner."""
 
-    async def open(self, request: "MirrorRequest") -> Session:
-        from mirrorgui.session import MirrorSession
+    def __init__(self) -> None:
+        self._house: House | None = None
 
+    @property
+    def house(self) -> "House":
+        """Where its mirrors run, together with those that others begin."""
+        if self._house is None:
+            from mirrorgui.house import House
+
+            self._house = House()
+        return self._house
+
+    async def open(self, request: "MirrorRequest") -> Session:
         if request.export is not None:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, _make_room, request.export)
-        return await MirrorSession.open(request)
+        return await self.house.open(request)
+
+    def job_ids(self) -> frozenset[str]:
+        return frozenset(job.job_id for job in self._house.jobs) if self._house else frozenset()
 
     def check(self, request: "MirrorRequest") -> "list[Finding]":
         from mirrorgui.session import check_request

@@ -18,6 +18,7 @@ from mirrorgui.mirror.events import JobEvent
 from mirrorgui.mirror.options import CopyMode, ErrorPolicy, SyncMode
 from mirrorgui.mirror.states import OVER, JobStatus
 from mirrorgui.ui.backend import Backend, Session
+from mirrorgui.ui.exports_watch import ExportsWatch
 from mirrorgui.ui.frame import Ends, Frame
 from mirrorgui.ui.images import describe, free_space
 from mirrorgui.ui.mirror_record import MirrorRecord
@@ -73,6 +74,8 @@ class Controller(QObject):
         self._soon = self._make_timer(0, self._look_at_all)
         self._soon.setSingleShot(True)
         self._watched = False
+        self.exports = ExportsWatch(self)
+        self.exports.changed.connect(self._look_soon)
 
     def _make_timer(self, interval_ms: int, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -86,6 +89,7 @@ class Controller(QObject):
         """Say whether anybody can see the window."""
         self._watched = watched
         self._set_clocks()
+        self.exports.set_watched(watched)
 
     def _set_clocks(self) -> None:
         working = any(not each.closed for each in self._mirrors.values())
@@ -156,9 +160,17 @@ class Controller(QObject):
             mirror.snapshot = mirror.session.job.snapshot()
             self._copy_map(mirror)
             mirror.tracker.add(mirror.snapshot)
-            mirror.exported = mirror.watch.look(mirror.snapshot.time_ns)
+            self._look_at_export(mirror)
             self._watch_space(mirror)
         self.frame_ready.emit(self._frame_of(mirror))
+
+    def _look_at_export(self, mirror: MirrorRecord) -> None:
+        own = mirror.watch.look(mirror.snapshot.time_ns)
+        mirror.exported = own or self.exports.of(mirror.session.drive)
+        if mirror.serving and own is None:
+            # A QMP client has removed it: nobody needs the mirror's images any more.
+            mirror.serving = False
+            self._tasks.spawn(self._close(mirror))
 
     @staticmethod
     def _copy_map(mirror: MirrorRecord) -> None:
@@ -210,8 +222,30 @@ class Controller(QObject):
 
     async def _start(self, request: "MirrorRequest", demonstration: "Demonstration | None") -> int:
         session = await self.backend.open(request)
-        ends = await self._describe(request, session)
-        job = session.job
+        mirror = self._list(session, await self._describe(request, session), demonstration)
+        session.start()
+        if demonstration is not None:
+            demonstration.begin_on(session.drive)
+        self.select(mirror.key)
+        logger.info("mirror started source=%s target=%s", request.source, request.target)
+        return mirror.key
+
+    def adopt(self, session: Session) -> None:
+        """List a mirror that somebody else has opened and is about to start."""
+        mirror = self._list(session, Ends())
+        if self._selected is None:
+            self.select(mirror.key)
+        self._tasks.spawn(self._describe_adopted(mirror))
+        logger.info("mirror adopted job=%s", mirror.snapshot.job_id)
+
+    async def _describe_adopted(self, mirror: MirrorRecord) -> None:
+        mirror.ends = await self._describe(mirror.session.request, mirror.session)
+        self._look(mirror)
+
+    def _list(
+        self, session: Session, ends: Ends, demonstration: "Demonstration | None" = None
+    ) -> MirrorRecord:
+        request, job = session.request, session.job
         snapshot = job.snapshot()
         mirror = MirrorRecord(
             next(self._keys),
@@ -230,14 +264,9 @@ class Controller(QObject):
         mirror.forget_events = job.events.listen(heard)
         self._mirrors[mirror.key] = mirror
         self.added.emit(self._frame_of(mirror))
-        session.start()
-        if demonstration is not None:
-            demonstration.begin_on(session.drive)
-        self.select(mirror.key)
         self._set_clocks()
         self._tasks.spawn(self._wait_for(mirror))
-        logger.info("mirror started source=%s target=%s", request.source, request.target)
-        return mirror.key
+        return mirror
 
     async def _describe(self, request: "MirrorRequest", session: Session) -> Ends:
         loop = asyncio.get_running_loop()
@@ -250,13 +279,16 @@ class Controller(QObject):
     def _heard(self, mirror: MirrorRecord, event: JobEvent) -> None:
         if self._log is not None:
             self._log.put(line_of_event(event, mirror.snapshot.job_id))
+        self._look_soon()
+
+    def _look_soon(self) -> None:
         if not self._soon.isActive():
             self._soon.start()
 
     async def _wait_for(self, mirror: MirrorRecord) -> None:
         await mirror.session.wait()
         self._look(mirror)
-        if mirror.exported is not None:
+        if mirror.session.export_uri:
             await self._keep_serving(mirror)
         elif mirror.demonstration is None:
             await self._close(mirror)
@@ -267,6 +299,7 @@ class Controller(QObject):
         if mirror.delete_incomplete and not mirror.closed:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(None, mirror.session.delete_incomplete_target)
+        mirror.serving = True
         self._look(mirror)
 
     async def _close(self, mirror: MirrorRecord) -> None:
@@ -304,8 +337,9 @@ class Controller(QObject):
                 self.selected_changed.emit(None)
 
     def free_job_id(self) -> str:
-        """Return a job name that no listed mirror has."""
-        taken = {each.snapshot.job_id for each in self._mirrors.values()}
+        """Return a job name that no listed mirror and no other job has."""
+        listed = {each.snapshot.job_id for each in self._mirrors.values()}
+        taken = listed | self.backend.job_ids()
         return next(f"mirror{n}" for n in itertools.count() if f"mirror{n}" not in taken)
 
     def working(self) -> tuple[Frame, ...]:
@@ -321,7 +355,7 @@ class Controller(QObject):
         return tuple(
             self._frame_of(each)
             for each in self._mirrors.values()
-            if each.snapshot.status in OVER and each.exported is not None
+            if each.snapshot.status in OVER and each.exported and not each.exported.by_command
         )
 
     def target_created(self, key: int) -> bool:
@@ -352,7 +386,10 @@ class Controller(QObject):
             return None
         if mirror.demonstration is not None:
             return 1
-        return len(mirror.session.clients()) if mirror.session.export_uri else None
+        if mirror.session.export_uri:
+            return len(mirror.session.clients())
+        by_command = self.exports.of(mirror.session.drive)
+        return len(by_command.clients) if by_command is not None else None
 
     def delete_incomplete_targets(self) -> None:
         """Have the targets deleted that we made and that are not usable, when mirrors close."""
@@ -381,6 +418,7 @@ class Controller(QObject):
 
     async def shutdown(self) -> None:
         """Cancel what works, release everything, wait for it."""
+        self.exports.end()
         for timer in (self._frame_timer, self._slow_timer, self._soon):
             timer.stop()
         await self._starts.wait_all()

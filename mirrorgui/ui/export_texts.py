@@ -24,21 +24,24 @@ class ClientCommand:
 
 
 def client_commands(
-    uri: str, *, read_only: bool = False, certificates: str = ""
+    uri: str, *, read_only: bool = False, certificates: str = "", alone: bool = True
 ) -> tuple[ClientCommand, ...]:
-    """Return commands that use an export, the most likely first.
+    """Return commands that use an export, the most likely first; none where none can reach it.
 
     Args:
         uri: of the export, well formed.
         read_only: the export takes no writes.
         certificates: folder with a client's certificates, for an export with TLS.
+        alone: it is its server's only one.
     """
     address = replace(parse_uri(uri), tls_certificates=certificates)
+    if address.socket_path.startswith("\0"):
+        return ()  # an abstract socket has no name that could stand in a command
     found = [ClientCommand("qemu", tr("Disk of a virtual machine"), _qemu(address, read_only))]
     if "=" not in address.socket_path:  # which nbd-client takes for an option of old
         line = _client(address, read_only)
         found.append(ClientCommand("nbd-client", tr("Block device of this computer"), line))
-    if _guestfish_can(address):
+    if alone and _guestfish_can(address):
         line = _guestfish(address, read_only)
         found.append(ClientCommand("guestfish", tr("Look into its file systems"), line))
     whole = format_uri(address)
@@ -123,7 +126,7 @@ def _guestfish_can(address: NbdAddress) -> bool:
 def _guestfish(address: NbdAddress, read_only: bool) -> str:
     """Write guestfish's own kind of URI: no ``nbd+unix``, and no name, which keeps its slash there.
 
-    The export is its server's only one, and therefore meant without a name, too.
+    Its server's only export is meant without a name, too; another one cannot be said.
     """
     if address.is_unix:
         query = format_uri(replace(address, export="")).partition("?")[2]

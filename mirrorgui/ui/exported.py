@@ -1,7 +1,8 @@
 """An export as the window shows it. Free of Qt."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mirrorgui.nbd.uri import parse_uri
@@ -25,17 +26,35 @@ class Exported:
         read_only: guests may only read.
         certificates: folder of the certificates, for an export with TLS.
         clients: the connections as they were at the last look, the oldest first.
+        by_command: a QMP command offers it: it is listed apart, and outlives a mirror.
+        alone: its server offers nothing else.
     """
 
     uri: str
     read_only: bool = False
     certificates: str = ""
     clients: "tuple[ConnectionStatistics, ...]" = ()
+    by_command: bool = False
+    alone: bool = True
 
     @property
     def commands(self) -> tuple[ClientCommand, ...]:
         """Commands for clients."""
-        return client_commands(self.uri, read_only=self.read_only, certificates=self.certificates)
+        return client_commands(
+            self.uri,
+            read_only=self.read_only,
+            certificates=self.certificates,
+            alone=self.alone,
+        )
+
+    def joined(self, others: Sequence["Exported"]) -> "Exported":
+        """Return this one with the clients of others that offer the same disk."""
+        if not others:
+            return self
+        clients = [client for each in (self, *others) for client in each.clients]
+        clients.sort(key=lambda client: client.since)
+        read_only = all(each.read_only for each in (self, *others))
+        return replace(self, clients=tuple(clients), read_only=read_only)
 
 
 def connected_text(count: int) -> str:

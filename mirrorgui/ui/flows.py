@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from PySide6.QtCore import QObject
 from PySide6.QtWidgets import QDialog, QWidget
 
-from mirrorgui.errors import MirrorGUIError
+from mirrorgui.errors import MirrorGUIError, NodeError
 from mirrorgui.mirror.options import ErrorPolicy
 from mirrorgui.mirror.snapshot import JobSnapshot, Phase
 from mirrorgui.mirror.states import OVER, JobStatus
@@ -18,6 +18,12 @@ from mirrorgui.ui.dialogs.new_mirror import NewMirrorDialog
 from mirrorgui.ui.dialogs.questions import ask_question
 from mirrorgui.ui.frame import Frame
 from mirrorgui.ui.i18n import tr
+from mirrorgui.ui.node_exports import (
+    clients_of,
+    close_on_exports_question,
+    refusal_text,
+    stop_export_question,
+)
 from mirrorgui.ui.notices import NoticeAction, closing_notice, refused
 from mirrorgui.ui.questions import (
     Answer,
@@ -189,6 +195,27 @@ class Flows(QObject):
             if after is not None:
                 after()
 
+    # Exports that a QMP client has added.
+
+    def stop_export(self, export_id: str) -> None:
+        """Ask when clients use it, then offer an export no longer."""
+        self._once(self._stop_export(export_id))
+
+    async def _stop_export(self, export_id: str) -> None:
+        exports = self._controller.exports
+        exports.look()
+        export = exports.export(export_id)
+        if export is None:
+            return
+        if export.exported.clients:
+            answer, _ = await ask_question(stop_export_question(export), self._window)
+            if answer is not Answer.STOP:
+                return
+        try:
+            await exports.remove(export_id)
+        except NodeError as error:
+            self._controller.tell(refused(refusal_text(error)))
+
     # Verbs with a small dialog.
 
     def toggle_pause(self) -> None:
@@ -244,7 +271,8 @@ class Flows(QObject):
             self._controller.tell(closing_notice(ending[0].names))
             self._once(self._close_later(quit_now))
             return
-        if self._at_work() or self._controller.serving():
+        self._controller.exports.look()
+        if self._at_work() or self._controller.serving() or self._clients_of_exports():
             self._once(self._ask_to_close(quit_now))
         else:
             quit_now()
@@ -258,7 +286,18 @@ class Flows(QObject):
             await self._close(working, quit_now)
         elif served:
             await self._close_served(served, quit_now)
+        elif self._clients_of_exports():
+            await self._close_on_exports(quit_now)
         else:
+            quit_now()
+
+    def _clients_of_exports(self) -> int:
+        return clients_of(self._controller.exports.latest)
+
+    async def _close_on_exports(self, quit_now: Callable[[], None]) -> None:
+        question = close_on_exports_question(self._controller.exports.latest)
+        answer, _ = await ask_question(question, self._window)
+        if answer is Answer.STOP:
             quit_now()
 
     async def _close_served(self, served: list[Frame], quit_now: Callable[[], None]) -> None:
@@ -270,11 +309,15 @@ class Flows(QObject):
             quit_now()
 
     def _count_clients(self, frames: list[Frame]) -> int | None:
-        """Return how many clients use these mirrors; None when none of them is exported."""
-        counts = [
-            self._controller.clients(each.key) or 0 for each in frames if each.exported is not None
-        ]
-        return sum(counts) if counts else None
+        """Return how many clients lose their disk with the window; None when nothing is exported.
+
+        Those of commands are counted by export, for a mirror of such a node knows them, too.
+        """
+        own = [each for each in frames if each.exported and not each.exported.by_command]
+        if not own and not self._controller.exports.latest:
+            return None
+        counts = [self._controller.clients(each.key) or 0 for each in own]
+        return sum(counts) + self._clients_of_exports()
 
     async def _close_later(self, quit_now: Callable[[], None]) -> None:
         await self._controller.wait_for_ending()

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from mirrorgui.block.creation import TargetCreation, TargetMode
 from mirrorgui.block.info import ImageInfo
 from mirrorgui.block.safety import Finding, Severity
 from mirrorgui.mirror.options import (
@@ -13,6 +14,13 @@ from mirrorgui.mirror.options import (
     effective_granularity,
 )
 from mirrorgui.session import MirrorRequest, WhenReady
+from mirrorgui.ui.creation_form import (
+    CreationValues,
+    creation_of,
+    layers_below,
+    new_format,
+    values_of_creation,
+)
 from mirrorgui.ui.export_form import (
     ExportValues,
     export_request,
@@ -24,9 +32,6 @@ from mirrorgui.units import MiB
 
 FINE_CHUNKS = 64 * MiB
 """More chunks than this, and each pass over them is felt."""
-
-FORMATS = ("raw",)
-"""Formats with a driver of our own."""
 
 
 class TargetKind(enum.Enum):
@@ -42,6 +47,7 @@ class FormValues:
     """What is filled in; sizes in bytes, 0 for automatic.
 
     Attributes:
+        creation: how a new file is made.
         overwrite: "its content will be lost" is ticked.
         mistakes: fields that cannot be read, with the reason: ``(field, text)``.
     """
@@ -51,6 +57,7 @@ class FormValues:
     target_kind: TargetKind = TargetKind.NEW
     target: str = ""
     target_format: str | None = None
+    creation: CreationValues = field(default_factory=CreationValues)
     overwrite: bool = False
     sync: SyncMode = SyncMode.FULL
     granularity: int = 0
@@ -126,17 +133,27 @@ class Verdict:
 _WEIGHT = {Severity.REFUSE: 0, Severity.CONFIRM: 1, Severity.WARN: 2, Severity.HINT: 3}
 
 
-def build_request(values: FormValues, job_id: str) -> MirrorRequest:
+def build_request(
+    values: FormValues, job_id: str, source: ImageInfo | None = None
+) -> MirrorRequest:
     """Make a request of the form.
+
+    Args:
+        values: what is filled in.
+        job_id: a name for the job.
+        source: what is known of the source, whose format a new file may get.
 
     Raises:
         InvalidInput: an option is outside its limits.
     """
+    new = values.target_kind is TargetKind.NEW
     return MirrorRequest(
         source=values.source,
         target=values.target,
         source_format=values.source_format,
         target_format=values.target_format,
+        target_mode=TargetMode.ABSOLUTE_PATHS if new else TargetMode.EXISTING,
+        creation=_creation(values, source) if new else TargetCreation(),
         overwrite=values.overwrite,
         when_ready=values.when_ready,
         export=export_request(values.export, values.source),
@@ -153,6 +170,12 @@ def build_request(values: FormValues, job_id: str) -> MirrorRequest:
     )
 
 
+def _creation(values: FormValues, source: ImageInfo | None) -> TargetCreation:
+    image_format = new_format(values.target_format, source)
+    has_backing = bool(layers_below(values.sync, image_format, source))
+    return creation_of(values.creation, image_format, has_backing=has_backing)
+
+
 def values_of(request: MirrorRequest) -> FormValues:
     """Return the form that a request was made of, with the target left empty."""
     options = request.options
@@ -160,6 +183,7 @@ def values_of(request: MirrorRequest) -> FormValues:
         source=request.source,
         source_format=request.source_format,
         target_format=request.target_format,
+        creation=values_of_creation(request.creation),
         sync=options.sync,
         granularity=options.granularity,
         buf_size=options.buf_size,
@@ -209,7 +233,7 @@ def _remarks(values: FormValues, look: Look) -> list[Remark]:
     found += [Remark(refuse, name, text) for name, text in values.mistakes]
     if values.source and values.target:
         found += _target_remarks(values, look)
-        known = {each.text for each in found}
+        known = {each.text for each in found} | {look.source.chain_error if look.source else ""}
         found += [
             Remark(each.severity, each.field, each.text)
             for each in look.findings
@@ -217,6 +241,7 @@ def _remarks(values: FormValues, look: Look) -> list[Remark]:
         ]
     found += _export_remarks(values, look)
     found += _option_remarks(values, look.source)
+    found += _none_remarks(values, look)
     return found
 
 
@@ -264,23 +289,29 @@ def _option_remarks(values: FormValues, source: ImageInfo | None) -> list[Remark
     found = []
     if source is not None:
         found += _source_remarks(values, source)
-    if values.sync is SyncMode.NONE:
-        text = tr("The target is usable only if it already holds the source's present content.")
-        found.append(Remark(Severity.WARN, "sync", text))
     if 0 < values.speed < effective_granularity(values.granularity, 0):
         text = tr("Less than one chunk per second.")
         found.append(Remark(Severity.WARN, "speed", text))
     return found
 
 
+def _none_remarks(values: FormValues, look: Look) -> list[Remark]:
+    """Say what a target of only the new writes needs."""
+    if values.sync is not SyncMode.NONE:
+        return []
+    if values.target_kind is TargetKind.NEW:
+        image_format = new_format(values.target_format, look.source)
+        if layers_below(values.sync, image_format, look.source):
+            text = tr("The new file needs the source below it from then on: keep both.")
+            return [Remark(Severity.HINT, "sync", text)]
+    text = tr("The target is usable only if it already holds the source's present content.")
+    return [Remark(Severity.WARN, "sync", text)]
+
+
 def _source_remarks(values: FormValues, source: ImageInfo) -> list[Remark]:
     found = []
-    if source.backing_error and values.sync is SyncMode.FULL:
-        text = tr(
-            "Backing file missing: {path}. Mode Full is not possible.",
-            path=source.full_backing_filename,
-        )
-        found.append(Remark(Severity.REFUSE, "source", text))
+    if source.chain_error:
+        found.append(Remark(Severity.REFUSE, "source", source.chain_error))
     if source.virtual_size is not None:
         granularity = effective_granularity(values.granularity, 0)
         if -(-source.virtual_size // granularity) > FINE_CHUNKS:

@@ -1,5 +1,7 @@
 """What the New mirror form says about images and choices. Free of Qt."""
 
+from collections.abc import Sequence
+
 from mirrorgui.block.info import ImageInfo
 from mirrorgui.mirror.options import (
     CopyMode,
@@ -8,6 +10,7 @@ from mirrorgui.mirror.options import (
     effective_granularity,
 )
 from mirrorgui.session import WhenReady
+from mirrorgui.ui.creation_form import layers_below, new_format
 from mirrorgui.ui.export_form import export_line
 from mirrorgui.ui.form import FormValues, Look, TargetKind
 from mirrorgui.ui.i18n import ntr, tr
@@ -47,6 +50,13 @@ def detected_text(info: ImageInfo | None) -> str:
     return tr("Auto ({format}, detected)", format=info.format)
 
 
+def automatic_text(source: ImageInfo | None) -> str:
+    """Name the automatic choice of a new file's format: ``Same as source (qcow2)``."""
+    if source is None:
+        return tr("Same as source")
+    return tr("Same as source ({format})", format=source.format)
+
+
 def info_line(info: ImageInfo) -> str:
     """Say what an image is in a few words: ``raw, 64.0 GiB``."""
     if info.virtual_size is None:
@@ -73,9 +83,12 @@ def info_rows(info: ImageInfo, *, guessed: bool) -> list[tuple[str, str, bool]]:
         rows.append((tr("Used on disk"), format_size(info.actual_size), False))
     if info.cluster_size:
         rows.append((tr("Cluster size"), format_size(info.cluster_size), False))
-    for level, below in enumerate(info.chain[1:]):
-        indent = "   " * level
-        rows.append((tr("Backing file") if not level else "", f"{indent}└ {_below(below)}", False))
+    if info.data_file:
+        rows.append((tr("Data file"), info.data_file, False))
+    if info.snapshots:
+        count = ntr("{n}, stays in the source", "{n}, stay in the source", len(info.snapshots))
+        rows.append((tr("Snapshots"), count, False))
+    rows += chain_rows(info.chain[1:])
     last = info.chain[-1]
     if last.backing_error:
         missing = tr("missing: {path}", path=last.full_backing_filename)
@@ -86,8 +99,31 @@ def info_rows(info: ImageInfo, *, guessed: bool) -> list[tuple[str, str, bool]]:
     return rows
 
 
-def _below(info: ImageInfo) -> str:
-    return f"{short_name(info.filename)} ({info_line(info)})"
+def chain_rows(layers: Sequence[ImageInfo]) -> list[tuple[str, str, bool]]:
+    """Describe what lies below an image in rows, nearest first: name, format and size of each."""
+    rows = []
+    for level, layer in enumerate(layers):
+        caption = tr("Backing file") if not level else ""
+        rows.append((caption, f"{'   ' * level}└ {_layer(layer)}", False))
+    return rows
+
+
+def _layer(info: ImageInfo) -> str:
+    name = short_name(info.filename)
+    if info.virtual_size is None:
+        return f"{name} ({info.format})"
+    return f"{name} ({info.format}, {format_size(info.virtual_size)})"
+
+
+def new_rows(values: FormValues, source: ImageInfo | None) -> list[tuple[str, str, bool]]:
+    """Describe what will lie below a new file, in rows."""
+    image_format = new_format(values.target_format, source)
+    if source is None or image_format != "qcow2":
+        return []
+    layers = layers_below(values.sync, image_format, source)
+    if layers:
+        return chain_rows(layers)
+    return [(tr("Backing file"), tr("none, the file stands alone"), False)]
 
 
 def summary(values: FormValues, look: Look) -> str:
@@ -107,6 +143,10 @@ def _what(values: FormValues, source: ImageInfo, size: int) -> str:
         return tr("Sends what is written to {source} from now on to {target}.", **names)
     amount = format_size(size)
     if values.sync is SyncMode.TOP and source.backing_filename:
+        if values.target_kind is TargetKind.NEW:
+            base = short_name(source.backing_filename)
+            text = "Copies the top layer of {source} to the new file {target} over {base}."
+            return tr(text, base=base, **names)
         return tr("Copies the top layer of {source} to {target}.", **names)
     if values.target_kind is TargetKind.NEW:
         return tr("Copies {amount} from {source} to the new file {target}.", amount=amount, **names)

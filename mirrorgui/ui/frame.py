@@ -75,7 +75,10 @@ class Frame:
             too_slow=too_slow,
             target_loss=self.target_loss,
         )
-        if found is None or self.exported is None or self.snapshot.status not in OVER:
+        exported = self.exported
+        if found is None or self.snapshot.status not in OVER:
+            return found
+        if exported is None or exported.by_command:
             return found
         served = tr("Clients keep the disk until you remove this mirror from the list.")
         return replace(found, text=f"{found.text} {served}")

@@ -13,6 +13,7 @@ from mirrorgui.ui.controller import Controller
 from mirrorgui.ui.dialogs.about import AboutDialog, KeysDialog
 from mirrorgui.ui.dialogs.files import save_picture
 from mirrorgui.ui.empty_state import EmptyState
+from mirrorgui.ui.exports_list import ExportsList
 from mirrorgui.ui.flows import Flows
 from mirrorgui.ui.frame import Frame
 from mirrorgui.ui.job_list import JobList
@@ -65,6 +66,7 @@ class MainWindow(QMainWindow):
         self.views: dict[int, MirrorView] = {}
         self.stack = QStackedWidget(self)
         self.splitter = QSplitter(Qt.Orientation.Horizontal, self)
+        self.exports = ExportsList(self)
         self.status = StatusLine(self)
         self._assemble()
         self.menus = Menus(self, self.act, self.toolbar.speed_menu)
@@ -91,6 +93,7 @@ class MainWindow(QMainWindow):
         bars.addWidget(self.message)
         column.addLayout(bars)
         column.addWidget(self.splitter, 1)
+        column.addWidget(self.exports)
         self.setCentralWidget(middle)
         self.setStatusBar(self.status)
 
@@ -150,6 +153,8 @@ class MainWindow(QMainWindow):
         controller.selected_changed.connect(self._show_selected)
         controller.frame_ready.connect(self._show_frame)
         controller.notice.connect(self.message.show_notice)
+        controller.exports.changed.connect(self.exports.show_exports)
+        self.exports.stop_requested.connect(flows.stop_export)
         self.message.triggered.connect(self._general_notice)
         self.jobs.chosen.connect(controller.select)
         self.jobs.pause_toggled.connect(flows.toggle_pause)
@@ -302,12 +307,13 @@ class MainWindow(QMainWindow):
     def panes(self) -> list[QWidget]:
         """Return the parts of the window that F6 walks through."""
         view = self.view
+        last: list[QWidget] = [self.exports] if self.exports.isVisible() else []
         if view is None:
-            return [self.empty.choose]
+            return [self.empty.choose, *last]
         found: list[QWidget] = [self.toolbar.new]
         if self.jobs.isVisible():
             found.append(self.jobs.list)
-        return [*found, view.header.state, view.tabs.tabBar(), view.tabs.currentWidget()]
+        return [*found, view.header.state, view.tabs.tabBar(), view.tabs.currentWidget(), *last]
 
     def _next_pane(self) -> None:
         self._go_pane(1)
@@ -346,6 +352,7 @@ class MainWindow(QMainWindow):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._fit_list()
+        self.exports.fit()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

@@ -36,6 +36,7 @@ class MirrorRecord:
     closed: bool = False
     looking_after: bool = False
     exported: Exported | None = None
+    serving: bool = False
     forget_events: Callable[[], None] | None = None
     watch: ExportWatch = field(init=False)
 

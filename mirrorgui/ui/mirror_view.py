@@ -145,7 +145,8 @@ class MirrorView(QWidget):
         self.map.update_frame(snapshot, frame.words)
         self.charts.add_sample(snapshot, frame.rates)
         self.errors.update_frame(frame)
-        self.export.show_export(frame.exported)
+        exported = frame.exported
+        self.export.show_export(None if exported is None or exported.by_command else exported)
         self.clients.update_export(frame.exported)
 
     def _fit(self) -> None:

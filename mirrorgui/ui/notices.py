@@ -49,6 +49,7 @@ class Notice:
     details: str = ""
 
 
+_IN_SYNC = (JobStatus.READY, JobStatus.STANDBY)
 _STOP_ACTIONS = (NoticeAction.RESUME, NoticeAction.CHANGE_POLICY, NoticeAction.CANCEL)
 
 
@@ -78,6 +79,8 @@ def notice_for(
         if snapshot.io_status == "nospace":
             return _full(snapshot, names, free_space)
         return _stopped(snapshot, names)
+    if snapshot.complete_refused is not None and snapshot.status in _IN_SYNC:
+        return _not_switched(snapshot.complete_refused, names)
     if too_slow is not None and snapshot.status is JobStatus.RUNNING:
         return _too_slow(snapshot, too_slow)
     return None
@@ -94,6 +97,17 @@ def _lost(snapshot: JobSnapshot, names: Names, loss: str) -> Notice:
     if snapshot.status in OVER:
         return Notice("lost", Tone.ERROR, title, text, (NoticeAction.RETRY, NoticeAction.DISMISS))
     return Notice("lost", Tone.ERROR, title, text, (NoticeAction.CANCEL,))
+
+
+def _not_switched(reason: str, names: Names) -> Notice:
+    """Complete came to nothing: what belongs below the target could not be opened."""
+    title = tr("{target} cannot take over: {reason}", target=names.target, reason=reason)
+    text = tr(
+        "Clients are not affected: they work on {source}, and the target is kept in sync. Put "
+        "that right, then complete again.",
+        source=names.source,
+    )
+    return Notice(f"not-switched:{reason}", Tone.ERROR, title, text)
 
 
 def _full(snapshot: JobSnapshot, names: Names, free_space: int | None) -> Notice:

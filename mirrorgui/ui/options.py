@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirrorgui.qmp.address import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +18,10 @@ class WindowOptions:
         demo: open on the demonstration.
         demo_picture: run the demonstration to its end without a person, print the job's progress
             and save a picture of the window here; implies ``demo``.
+        qmp: where QMP clients can work with the same mirrors; None lets nobody.
     """
 
     sources: tuple[str, ...] = ()
     demo: bool = False
     demo_picture: Path | None = None
+    qmp: "Address | None" = None

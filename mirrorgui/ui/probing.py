@@ -31,7 +31,7 @@ def _look_at_images(backend: Backend, values: FormValues) -> Look:
     return Look(
         source=source,
         target=_target_info(backend, values) if exists else None,
-        findings=_check(backend, values) if values.target else (),
+        findings=_check(backend, values, source) if values.target else (),
         free=_free(values.target),
         target_exists=exists,
     )
@@ -39,6 +39,12 @@ def _look_at_images(backend: Backend, values: FormValues) -> Look:
 
 def _reason(error: MirrorGUIError) -> str:
     return error.reason if isinstance(error, InvalidInput) else str(error)
+
+
+def _sentence(clause: str) -> str:
+    """Make a sentence of what may be a clause."""
+    text = clause[:1].upper() + clause[1:]
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _exists(target: str) -> bool:
@@ -59,11 +65,11 @@ def _target_info(backend: Backend, values: FormValues) -> ImageInfo | None:
         return None  # the check says why, in the words that fit a target
 
 
-def _check(backend: Backend, values: FormValues) -> tuple[Finding, ...]:
+def _check(backend: Backend, values: FormValues, source: ImageInfo) -> tuple[Finding, ...]:
     try:
-        return tuple(backend.check(build_request(values, "check")))
+        return tuple(backend.check(build_request(values, "check", source)))
     except InvalidInput as error:
-        return (Finding(Severity.REFUSE, "invalid", error.field, error.reason),)
+        return (Finding(Severity.REFUSE, "invalid", error.field, _sentence(error.reason)),)
 
 
 def _check_export(backend: Backend, values: FormValues) -> tuple[Finding, ...]:

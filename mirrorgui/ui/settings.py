@@ -19,7 +19,7 @@ class Settings:
     """A typed face over ``QSettings``. Never raises over what an older or newer version wrote."""
 
     def __init__(self, store: QSettings | None = None) -> None:
-        self._store = store if store is not None else QSettings()
+        self._store = store if store is not None else QSettings("mirrorgui", "mirrorgui")
 
     def save_layout(self, window: QMainWindow, splitters: Iterable[QSplitter]) -> None:
         """Remember a window's place, its docks and its splitters."""

@@ -124,6 +124,7 @@ QTabBar::tab:focus {{ color: {accent_text}; }}
 QSplitter::handle {{ background: {border}; }}
 QSplitter::handle:horizontal {{ width: 1px; }}
 QSplitter::handle:vertical {{ height: 1px; }}
+QFrame#exports {{ border-top: 1px solid {border}; }}
 QStatusBar {{ border-top: 1px solid {border}; color: {muted}; }}
 QStatusBar::item {{ border: none; }}
 QHeaderView::section {{ background: {raised}; border: none; border-bottom: 1px solid {border};

@@ -79,8 +79,14 @@ class Explained(QWidget):
         column.addWidget(self.caption)
         self.setFocusProxy(field)
 
-    def explain(self, text: str) -> None:
-        """Show a caption, also to screen readers; an empty one takes no room."""
+    def explain(self, text: str, *, problem: bool = False) -> None:
+        """Show a caption, also to screen readers; an empty one takes no room.
+
+        Args:
+            text: what it says.
+            problem: it says what is wrong with the choice.
+        """
+        set_look(self.caption, "problem" if problem else "caption")
         self.caption.setText(text)
         self.caption.setVisible(bool(text))
         self._field.setAccessibleDescription(text)

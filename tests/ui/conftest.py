@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 
 os.environ.setdefault("QT_API", "pyside6")
 os.environ.setdefault("PYQTGRAPH_QT_LIB", "PySide6")
@@ -14,13 +15,17 @@ import qasync
 from PySide6.QtCore import QEvent, QSettings, QStandardPaths, QTimer
 from PySide6.QtWidgets import QApplication
 
+from mirrorgui.qmp.address import Address
 from mirrorgui.ui import i18n, style
-from mirrorgui.ui.app import make_window
+from mirrorgui.ui.app import follow, make_window, monitor
+from mirrorgui.ui.backend import Engine
 from mirrorgui.ui.models.log import LogQueue
+from mirrorgui.ui.options import WindowOptions
 from mirrorgui.ui.settings import Settings
 from mirrorgui.ui.theme import ThemeChoice, theme_of
 from tests.ui.driving import Driver
 from tests.ui.fakes import FakeBackend
+from tests.ui.qmp_client import Client
 
 # pytest-qt processes Qt's events before and after each test. Asyncio's tasks hang on Qt's timers
 # and would run then, without a running loop.
@@ -148,3 +153,44 @@ def driver(qapp, loop, backend, settings):
     loop.run_until_complete(window.shutdown())
     window.close()
     window.deleteLater()
+
+
+@pytest.fixture
+def qmp_path(tmp_path):
+    return tmp_path / "qmp.sock"
+
+
+@pytest.fixture
+def qmp_driver(qapp, loop, settings, qmp_path):
+    """A window over the real engine, with a monitor for QMP clients."""
+    log = LogQueue()
+    made = None
+    stack = AsyncExitStack()
+
+    def quit_now():
+        made.quit_asked += 1
+
+    async def make():
+        engine = Engine()
+        options = WindowOptions(qmp=Address(path=str(qmp_path)))
+        await stack.enter_async_context(monitor(engine, options, quit_now))
+        window = make_window(qapp, engine, settings, log, quit_now)
+        follow(engine.house, window.controller)
+        return window
+
+    window = loop.run_until_complete(make())
+    made = Driver(window, None, loop, log)
+    window.show()
+    yield made
+    loop.run_until_complete(window.shutdown())
+    loop.run_until_complete(stack.aclose())
+    window.close()
+    window.deleteLater()
+
+
+@pytest.fixture
+def qmp_client(qmp_driver, qmp_path):
+    """A client of that monitor, on the same loop."""
+    client = qmp_driver.run(Client.connect(qmp_path))
+    yield client
+    qmp_driver.run(client.close())

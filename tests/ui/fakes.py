@@ -291,6 +291,9 @@ class FakeBackend:
         self.sessions.append(session)
         return session
 
+    def job_ids(self):
+        return frozenset(session.job.options.job_id for session in self.sessions)
+
     @property
     def job(self) -> FakeJob:
         return self.sessions[-1].job

@@ -19,7 +19,8 @@ from PySide6.QtWidgets import QApplication
 
 from mirrorgui.block.info import ImageInfo
 from mirrorgui.block.safety import Finding, Severity
-from mirrorgui.mirror.options import MirrorOptions
+from mirrorgui.errors import InvalidInput
+from mirrorgui.mirror.options import MirrorOptions, SyncMode
 from mirrorgui.mirror.snapshot import LATENCY_BUCKETS, GuestStatistics, Outcome
 from mirrorgui.mirror.states import JobStatus
 from mirrorgui.nbd.statistics import ConnectionStatistics
@@ -28,9 +29,11 @@ from mirrorgui.ui.app import make_application, make_window
 from mirrorgui.ui.availability import Act
 from mirrorgui.ui.dialogs.erase import EraseDialog
 from mirrorgui.ui.dialogs.new_mirror import NewMirrorDialog
+from mirrorgui.ui.exported import Exported
 from mirrorgui.ui.form import TargetKind
 from mirrorgui.ui.main_window import MainWindow
 from mirrorgui.ui.models.log import LogQueue
+from mirrorgui.ui.node_exports import NodeExported
 from mirrorgui.ui.settings import Settings
 from mirrorgui.ui.theme import ThemeChoice, theme_of
 from mirrorgui.units import GiB, KiB, MiB
@@ -162,6 +165,7 @@ class Shots:
 
         await self._dialog("dialog-overwrite", overwrite, tick=True)
         self.backend.findings = []
+        await self._dialog_over_a_chain()
         await self._dialog("dialog-export", _offer)
         text = (
             "Anyone who can reach 0.0.0.0:10809 can read and write this disk. There is no password."
@@ -174,6 +178,40 @@ class Shots:
         await self.save("dialog-erase", erase)
         erase.reject()
         await self.end()
+
+    async def _dialog_over_a_chain(self) -> None:
+        before = self.backend.infos
+        base = ImageInfo("/vm/images/debian-12-base.qcow2", "qcow2", 32 * GiB)
+        middle = ImageInfo("/vm/images/updates.qcow2", "qcow2", DISK, backing=base)
+        top = ImageInfo(
+            SOURCE,
+            "qcow2",
+            DISK,
+            actual_size=9 * GiB,
+            cluster_size=64 * KiB,
+            backing_filename="updates.qcow2",
+            full_backing_filename=middle.filename,
+            backing=middle,
+            snapshots=({"id": "1", "name": "before"},),
+        )
+        broken = replace(top, backing=None, backing_error="No such file or directory.")
+        self.backend.infos = {**before, SOURCE: top}
+
+        def top_layer(dialog: NewMirrorDialog) -> None:
+            dialog.set_target(TARGET.replace(".img", ".qcow2"))
+            dialog.options.sync.set_sync(SyncMode.TOP)
+            dialog.target.creation.cluster_size.set_size_bytes(128 * KiB)
+            dialog.target.creation.lazy_refcounts.setChecked(True)
+
+        await self._dialog("dialog-top", top_layer)
+        self.backend.findings = InvalidInput(
+            "cluster_size", 512, "too large for clusters of 512 bytes, try larger ones"
+        )
+        await self._dialog("dialog-wrong-option", lambda each: each.set_target(TARGET))
+        self.backend.findings = []
+        self.backend.infos = {**before, SOURCE: broken}
+        await self._dialog("dialog-broken-chain", lambda each: each.set_target(TARGET))
+        self.backend.infos = before
 
     async def _dialog(self, name: str, fill: Callable[..., None], *, tick: bool = False) -> None:
         self.window.flows.new_mirror(SOURCE)
@@ -320,6 +358,35 @@ class Shots:
         question.reject()
         await self.end()
 
+    async def exports(self) -> None:
+        self.make()
+        source = _Exports()
+        self.window.controller.exports.begin(source)
+        await self.save("exports-only")
+        await self.mirror()
+        source.drive = self.backend.sessions[-1].drive
+        self.backend.job.show_map(running_words(DISK // (64 * KiB), 0.62))
+        await self.film(lambda second: _running(second, 390))
+        self.window.controller.exports.look()
+        self.window.controller.look_now()
+        await self.save("exports-running")
+        self.window.resize(780, 560)
+        await self.save("exports-small")
+        self.window.resize(1180, 760)
+        source.count = 5
+        self.window.controller.exports.look()
+        self.window.act.clients.trigger()
+        await self.save("exports-many")
+        self.window.exports.rows["debian"].stop.click()
+        await self.settle()
+        from mirrorgui.ui.dialogs.questions import QuestionDialog
+
+        question = self.window.findChild(QuestionDialog)
+        await self.save("question-stop-export", question)
+        question.reject()
+        self.window.controller.exports.end()
+        await self.end()
+
     async def over(self) -> None:
         for name, outcome, reason in (
             ("done", Outcome.SWITCHED, None),
@@ -383,10 +450,9 @@ def _clients() -> list[ConnectionStatistics]:
         ),
         client(
             3,
-            peer="10.0.0.5:50132",
+            peer="nbdinfo (pid 2291)",
             export=None,
             since=now - 1,
-            encrypted=True,
             reads=0,
             bytes_read=0,
             writes=0,
@@ -441,11 +507,50 @@ def _late(words):
     return words
 
 
+class _Exports:
+    """Exports as commands would have added them."""
+
+    def __init__(self) -> None:
+        self.count = 2
+        self.drive: object = None
+
+    def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
+        return lambda: None
+
+    async def remove(self, export_id: str) -> None:
+        pass
+
+    def look(self) -> tuple[NodeExported, ...]:
+        socket = "socket=/run/user/1000/qmp/nbd.sock"
+        alike = {"by_command": True, "alone": False}
+        clients = tuple(_clients())
+        first = Exported(f"nbd+unix:///debian-server?{socket}", clients=clients, **alike)
+        second = Exported(f"nbd+unix:///backup%20of%20Monday?{socket}", read_only=True, **alike)
+        found = [
+            NodeExported("debian", "disk0", SOURCE, first, self.drive),
+            NodeExported("monday", "snapshot-of-monday", "/srv/disks/monday.qcow2", second),
+        ]
+        found += [
+            replace(found[1], id=f"export{n}", node=f"node{n}", shutting_down=n == 3)
+            for n in range(3, self.count + 1)
+        ]
+        return tuple(found)
+
+
 async def make_all(app: QApplication, folder: Path, wanted: list[str]) -> None:
     for theme in (ThemeChoice.LIGHT, ThemeChoice.DARK):
         shots = Shots(app, folder, theme)
         theme_of(app).choose(theme)
-        for name in ("empty", "dialogs", "running", "stopped", "in_sync", "clients", "over"):
+        for name in (
+            "empty",
+            "dialogs",
+            "running",
+            "stopped",
+            "in_sync",
+            "clients",
+            "exports",
+            "over",
+        ):
             if not wanted or name in wanted:
                 await getattr(shots, name)()
 
@@ -454,7 +559,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument(
-        "states", nargs="*", help="empty dialogs running stopped in_sync clients over"
+        "states", nargs="*", help="empty dialogs running stopped in_sync clients exports over"
     )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -187,12 +187,21 @@ def test_numbers_are_sorted_as_numbers(panel):
 
 def test_columns_have_room_for_what_may_come(panel):
     panel.resize(1600, 400)
-    panel.update_export(replace(EXPORTED, clients=(client(),)))
+    panel.update_export(replace(EXPORTED, clients=(client(), client(2, export="other"))))
     header, metrics = panel.table.horizontalHeader(), panel.table.fontMetrics()
     for column, text in enumerate(columns.WIDEST):
         assert header.sectionSize(column) > metrics.horizontalAdvance(text)
     assert header.length() >= panel.table.viewport().width()
     assert len(columns.WIDEST) == len(headings())
+
+
+def test_the_export_is_a_column_only_where_it_tells_clients_apart(panel):
+    panel.update_export(replace(EXPORTED, clients=(client(), client(2, export=None))))
+    assert panel.table.isColumnHidden(columns.EXPORT)
+    assert not panel.table.horizontalScrollBar().isVisible()
+    for other in (client(2, export="other"), client(2, encrypted=True)):
+        panel.update_export(replace(EXPORTED, clients=(client(), other)))
+        assert not panel.table.isColumnHidden(columns.EXPORT)
 
 
 def test_a_selection_outlives_the_next_look(panel):

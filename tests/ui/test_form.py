@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from mirrorgui.block.creation import TargetCreation, TargetMode
 from mirrorgui.block.info import ImageInfo
 from mirrorgui.block.safety import Finding, Severity
 from mirrorgui.errors import ImageRefused, InvalidInput
 from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions, SyncMode
 from mirrorgui.session import MirrorRequest, WhenReady
+from mirrorgui.ui.creation_form import CreationValues
 from mirrorgui.ui.form import FormValues, Look, TargetKind, build_request, judge, values_of
 from mirrorgui.ui.form_texts import (
     buffer_text,
@@ -16,6 +18,7 @@ from mirrorgui.ui.form_texts import (
     detected_text,
     info_line,
     info_rows,
+    new_rows,
     summary,
     top_reason,
 )
@@ -112,12 +115,14 @@ def test_a_field_that_cannot_be_read_is_a_reason():
     assert verdict.reason == "'fast' is not a speed."
 
 
-def test_a_missing_backing_file_forbids_full_but_not_top():
+def test_without_its_backing_file_nothing_can_be_copied():
     broken = replace(OVERLAY, backing=None, backing_error="No such file")
-    look = Look(source=broken)
-    text = "Backing file missing: /vm/base.qcow2. Mode Full is not possible."
-    assert judge(VALUES, look).reason == text
-    assert judge(replace(VALUES, sync=SyncMode.TOP), look).can_start
+    text = "Could not open backing file /vm/base.qcow2: No such file."
+    look = Look(source=broken, findings=(finding(Severity.REFUSE, text),))
+    for sync in SyncMode:
+        verdict = judge(replace(VALUES, sync=sync), look)
+        assert verdict.reason == text
+        assert [each.text for each in verdict.remarks].count(text) == 1
 
 
 @pytest.mark.parametrize(
@@ -166,6 +171,7 @@ def test_a_request_has_everything_that_was_filled_in():
         target="/b",
         source_format="raw",
         target_format="raw",
+        target_mode=TargetMode.ABSOLUTE_PATHS,
         overwrite=True,
         when_ready=WhenReady.COMPLETE,
         options=MirrorOptions(
@@ -181,6 +187,61 @@ def test_a_request_has_everything_that_was_filled_in():
     )
     again = values_of(request)
     assert again == replace(values, target="", overwrite=False)
+
+
+QCOW2 = CreationValues(cluster_size=4 * KiB, preallocation="metadata", lazy_refcounts=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "chosen", "sync", "creation"),
+    [
+        (OVERLAY, None, SyncMode.FULL, TargetCreation("metadata", 4 * KiB, lazy_refcounts=True)),
+        (OVERLAY, None, SyncMode.TOP, TargetCreation(cluster_size=4 * KiB, lazy_refcounts=True)),
+        (RAW, "qcow2", SyncMode.NONE, TargetCreation(cluster_size=4 * KiB, lazy_refcounts=True)),
+        (RAW, None, SyncMode.FULL, TargetCreation()),
+        (OVERLAY, "raw", SyncMode.FULL, TargetCreation()),
+    ],
+)
+def test_a_new_file_is_asked_for_what_its_format_can_have(source, chosen, sync, creation):
+    values = replace(VALUES, target_format=chosen, sync=sync, creation=QCOW2)
+    assert build_request(values, "m", source).creation == creation
+    existing = replace(values, target_kind=TargetKind.EXISTING)
+    request = build_request(existing, "m", source)
+    assert (request.creation, request.target_mode) == (TargetCreation(), TargetMode.EXISTING)
+
+
+def test_a_raw_file_can_be_reserved():
+    values = replace(VALUES, creation=CreationValues(preallocation="falloc"))
+    assert build_request(values, "m", RAW).creation == TargetCreation(preallocation="falloc")
+
+
+def test_a_new_file_says_what_lies_below_it():
+    top = replace(VALUES, source="/vm/top.qcow2", sync=SyncMode.TOP)
+    assert new_rows(top, OVERLAY) == [
+        ("Backing file", "└ base.qcow2 (qcow2, 32.0 GiB)", False),
+    ]
+    assert new_rows(replace(top, sync=SyncMode.NONE), OVERLAY) == [
+        ("Backing file", "└ top.qcow2 (qcow2, 64.0 GiB)", False),
+        ("", "   └ base.qcow2 (qcow2, 32.0 GiB)", False),
+    ]
+    assert new_rows(replace(top, sync=SyncMode.FULL), OVERLAY) == [
+        ("Backing file", "none, the file stands alone", False)
+    ]
+    assert new_rows(replace(top, target_format="raw"), OVERLAY) == []
+    assert "to the new file /vm2/b.img over base.qcow2." in summary(top, Look(source=OVERLAY))
+
+
+def test_a_new_file_over_the_source_needs_it():
+    look = Look(source=OVERLAY)
+    values = replace(VALUES, sync=SyncMode.NONE)
+    hint = "The new file needs the source below it from then on: keep both."
+    assert [each.text for each in judge(values, look).remarks] == [hint]
+    warning = "The target is usable only if it already holds the source's present content."
+    for other in (
+        replace(values, target_format="raw"),
+        replace(values, target_kind=TargetKind.DEVICE),
+    ):
+        assert [each.text for each in judge(other, look).remarks] == [warning]
 
 
 def test_errors_stop_and_ask_unless_said_otherwise():
@@ -297,7 +358,7 @@ def test_a_look_turns_errors_into_reasons(tmp_path):
     assert look_at(backend, FormValues(source="/bad")).source_problem == "/bad is a folder."
     backend.findings = InvalidInput("target", "x", "no such driver")
     look = look_at(backend, FormValues(source="/s", target=str(tmp_path / "t")))
-    assert [each.text for each in look.findings] == ["no such driver"]
+    assert [each.text for each in look.findings] == ["No such driver."]
     assert look.findings[0].severity is Severity.REFUSE
 
 

@@ -36,6 +36,7 @@ QT_FREE = {
     "export_form.py",
     "export_texts.py",
     "exported.py",
+    "node_exports.py",
     "frame.py",
     "i18n.py",
     "options.py",

@@ -8,9 +8,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
 
+from mirrorgui.block.creation import TargetCreation, TargetMode
 from mirrorgui.block.info import ImageInfo
 from mirrorgui.block.safety import Finding, Severity
-from mirrorgui.errors import BlockIOError, ImageRefused
+from mirrorgui.errors import BlockIOError, ImageRefused, InvalidInput
 from mirrorgui.mirror.options import CopyMode, ErrorPolicy, MirrorOptions, SyncMode
 from mirrorgui.session import MirrorRequest, WhenReady
 from mirrorgui.ui.dialogs.device_picker import DevicePicker
@@ -290,11 +291,13 @@ def test_a_fixed_format_is_no_guess(form):
     assert form.values().source_format == "raw"
 
 
-def test_a_missing_backing_file_is_red_and_forbids_full(form):
+def test_a_missing_backing_file_is_red_and_forbids_the_start(form):
     broken = replace(OVERLAY, backing=None, backing_error="No such file or directory")
     form.driver.backend.infos[SOURCE] = broken
     fill(form)
-    assert form.reason.text() == "Backing file missing: /vm/base.qcow2. Mode Full is not possible."
+    assert form.reason.text() == (
+        "Could not open backing file /vm/base.qcow2: No such file or directory."
+    )
     assert "missing: /vm/base.qcow2" in form.source.info.texts()
 
 
@@ -466,6 +469,7 @@ def test_top_needs_a_backing_file(form):
 def test_none_warns_about_what_the_target_must_hold(form):
     fill(form)
     form.options.sync.set_sync(SyncMode.NONE)
+    look(form)
     assert form.remarks.texts() == [
         "The target is usable only if it already holds the source's present content."
     ]
@@ -553,6 +557,7 @@ def test_every_option_reaches_the_request(form):
         target=TARGET,
         source_format="raw",
         target_format="raw",
+        target_mode=TargetMode.ABSOLUTE_PATHS,
         when_ready=WhenReady.CANCEL,
         options=MirrorOptions(
             job_id="mirror0",
@@ -565,6 +570,117 @@ def test_every_option_reaches_the_request(form):
             on_target_error=ErrorPolicy.ENOSPC,
         ),
     )
+
+
+# A file that is made.
+
+
+def over_a_chain(form, sync=SyncMode.FULL):
+    """Fill in a source with a backing file and a new target."""
+    form.driver.backend.infos[SOURCE] = OVERLAY
+    fill(form)
+    form.options.sync.set_sync(sync)
+    look(form)
+    return form.target.creation
+
+
+def shown(row):
+    return not row.isHidden()
+
+
+def test_a_new_file_has_the_options_of_its_format(form):
+    fill(form)
+    creation = form.target.creation
+    rows = (creation.cluster_size_row, creation.preallocation_row, creation.lazy_refcounts_row)
+    assert form.target.format.itemText(0) == "Same as source (raw)"
+    assert [shown(row) for row in rows] == [False, True, False]
+    form.target.format.set_image_format("qcow2")
+    assert [shown(row) for row in rows] == [True, True, True]
+    form.target.set_kind(TargetKind.EXISTING)
+    assert [shown(row) for row in rows] == [False, False, False]
+    offered = [form.target.format.itemText(n) for n in range(1, form.target.format.count())]
+    assert offered == ["raw", "qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed"]
+
+
+def test_the_options_of_a_new_file_reach_the_request(form):
+    creation = over_a_chain(form)
+    creation.cluster_size.set_size_bytes(4 * KiB)
+    creation.preallocation.setCurrentIndex(creation.preallocation.findData("falloc"))
+    creation.lazy_refcounts.setChecked(True)
+    look(form)
+    form.start.click()
+    form.driver.until(lambda: form.driver.backend.sessions)
+    request = form.driver.backend.sessions[-1].request
+    assert request.creation == TargetCreation("falloc", 4 * KiB, lazy_refcounts=True)
+    assert request.target_mode is TargetMode.ABSOLUTE_PATHS
+
+
+def test_beside_a_backing_file_nothing_can_be_reserved(form):
+    creation = over_a_chain(form)
+    creation.preallocation.setCurrentIndex(creation.preallocation.findData("full"))
+    assert creation.preallocation_row.caption.text().startswith("Zeroes are written now")
+    form.options.sync.set_sync(SyncMode.TOP)
+    look(form)
+    assert not creation.preallocation.isEnabled()
+    assert creation.preallocation.currentData() == "off"
+    assert creation.preallocation_row.caption.text().startswith("Beside a backing file")
+
+
+def test_what_lies_below_a_new_file_follows_what_is_copied(form):
+    over_a_chain(form)
+    assert form.target.info.texts() == ["none, the file stands alone"]
+    form.options.sync.set_sync(SyncMode.TOP)
+    look(form)
+    assert form.target.info.texts() == ["└ base.qcow2 (qcow2, 64.0 GiB)"]
+    form.options.sync.set_sync(SyncMode.NONE)
+    look(form)
+    assert form.target.info.texts() == [
+        "└ source.img (qcow2, 64.0 GiB)",
+        "   └ base.qcow2 (qcow2, 64.0 GiB)",
+    ]
+    assert form.options.sync.buttons[SyncMode.NONE].accessibleDescription() == (
+        "only what is written from now on; the new file keeps the source below it"
+    )
+
+
+def test_granularity_follows_the_clusters_of_a_new_file(form):
+    creation = over_a_chain(form)
+    granularity = form.options.pace.granularity
+    assert granularity.itemText(0) == "Auto (64 KiB)"
+    creation.cluster_size.set_size_bytes(8 * KiB)
+    assert granularity.itemText(0) == "Auto (8 KiB)"
+
+
+@pytest.mark.parametrize("name", ["cluster_size", "preallocation", "target-format"])
+def test_what_is_wrong_with_an_option_is_said_below_it(form, name):
+    creation = over_a_chain(form)
+    rows = {
+        "cluster_size": creation.cluster_size_row,
+        "preallocation": creation.preallocation_row,
+        "target-format": form.target.format_row,
+    }
+    usual = rows[name].caption.text()
+    form.driver.backend.findings = InvalidInput(name, "x", "That is not possible.")
+    look(form)
+    assert rows[name].caption.text() == "That is not possible."
+    assert form.reason.text() == "That is not possible."
+    assert not form.start.isEnabled()
+    form.driver.backend.findings = []
+    look(form)
+    assert rows[name].caption.text() == usual
+    assert form.start.isEnabled()
+
+
+def test_a_retry_makes_the_file_as_before(form):
+    creation = TargetCreation("metadata", 4 * KiB, lazy_refcounts=True)
+    form.driver.backend.infos[SOURCE] = OVERLAY
+    form.fill(MirrorRequest(SOURCE, TARGET, target_format="qcow2", creation=creation))
+    form.set_target(TARGET)
+    look(form)
+    form.start.click()
+    form.driver.until(lambda: form.driver.backend.sessions)
+    request = form.driver.backend.sessions[-1].request
+    assert (request.creation, request.target_format) == (creation, "qcow2")
 
 
 # The dialog itself.

@@ -36,6 +36,18 @@ def test_there_is_no_message_while_nothing_is_wrong(status):
     assert notice_for(snapshot(status), NAMES) is None
 
 
+@pytest.mark.parametrize("status", [JobStatus.READY, JobStatus.STANDBY])
+def test_a_switch_that_was_refused(status):
+    reason = "Cannot open /vm/base.qcow2: No such file or directory."
+    notice = notice_for(snapshot(status, complete_refused=reason), NAMES)
+    assert notice.title == f"target.qcow2 cannot take over: {reason}"
+    assert notice.text == (
+        "Clients are not affected: they work on source.qcow2, and the target is kept in sync. "
+        "Put that right, then complete again."
+    )
+    assert notice.tone is Tone.ERROR
+
+
 def test_a_full_target():
     notice = notice_for(full(dirty_bytes=0, length=1024 * MiB), NAMES, free_space=0)
     assert notice.title == (

@@ -1,11 +1,15 @@
 """The window with the real engine and real images, from the dialog to the end."""
 
+import contextlib
 import filecmp
+import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from mirrorgui.mirror.options import SyncMode
 from mirrorgui.mirror.snapshot import Outcome
 from mirrorgui.mirror.states import OVER, JobStatus
 from mirrorgui.ui.app import make_window
@@ -13,7 +17,7 @@ from mirrorgui.ui.availability import Act
 from mirrorgui.ui.backend import Engine
 from mirrorgui.ui.form import TargetKind
 from mirrorgui.ui.models.log import LogQueue
-from mirrorgui.units import MiB
+from mirrorgui.units import KiB, MiB
 from tests.ui.driving import Driver
 
 
@@ -146,3 +150,77 @@ def test_cancelling_deletes_our_own_file_only_when_asked(driver, source, tmp_pat
     driver.until(lambda: not target.exists(), "the file is gone")
     driver.quiet()
     assert source.exists()
+
+
+def qemu(*words):
+    done = subprocess.run(list(map(str, words)), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def is_open(path):
+    """Whether this process still has a file open."""
+    found = set()
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            found.add(str(entry.readlink()))
+    return str(path) in found
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """Three layers, each with data of its own."""
+    base, mid, top = (tmp_path / name for name in ("base.qcow2", "mid.qcow2", "top.qcow2"))
+    create = ("qemu-img", "create", "-q", "-f", "qcow2")
+    qemu(*create, base, "8M")
+    qemu(*create, "-b", base, "-F", "qcow2", mid)
+    qemu(*create, "-b", "mid.qcow2", "-F", "qcow2", top)
+    for number, layer in enumerate((base, mid, top), 1):
+        qemu("qemu-io", "-c", f"write -P {number} {number}M 900k", layer)
+    return top, mid, base
+
+
+def test_the_top_of_a_chain_is_mirrored_into_a_new_overlay_and_switched_to(driver, chain, tmp_path):
+    from mirrorgui.ui.questions import Answer
+
+    top, mid, base = chain
+    folder = tmp_path / "other"
+    folder.mkdir()
+    target = folder / "target.qcow2"
+    dialog = open_form(driver, top, target)
+    assert dialog.source.info.texts()[-2:] == [
+        "└ mid.qcow2 (qcow2, 8.0 MiB)",
+        "   └ base.qcow2 (qcow2, 8.0 MiB)",
+    ]
+    dialog.options.sync.set_sync(SyncMode.TOP)
+    dialog.target.creation.cluster_size.set_size_bytes(4 * KiB)
+    driver.until(lambda: dialog.is_up_to_date)
+    assert dialog.target.info.texts() == dialog.source.info.texts()[-2:]
+    start_to_ready(driver, dialog)
+    driver.trigger(Act.COMPLETE)
+    driver.answer(Answer.SWITCH)
+    driver.until(lambda: status(driver) in OVER)
+    assert driver.controller.frame().snapshot.outcome is Outcome.SWITCHED
+    driver.until(lambda: not is_open(target), "the target is released")
+    layers = json.loads(qemu("qemu-img", "info", "--backing-chain", "--output=json", target))
+    assert [layer["filename"] for layer in layers] == [str(target), str(mid), str(base)]
+    assert layers[0]["cluster-size"] == 4096
+    qemu("qemu-img", "check", target)
+    qemu("qemu-img", "compare", top, target)
+    driver.quiet()
+
+
+def test_a_vmdk_is_mirrored_into_a_qcow2(driver, tmp_path):
+    source, target = tmp_path / "source.vmdk", tmp_path / "target.qcow2"
+    qemu("qemu-img", "create", "-q", "-f", "vmdk", source, "8M")
+    qemu("qemu-io", "-c", "write -P 5 1M 100k", source)
+    dialog = open_form(driver, source, target)
+    assert dialog.target.format.itemText(0) == "Same as source (vmdk)"
+    dialog.target.format.set_image_format("qcow2")
+    driver.until(lambda: dialog.is_up_to_date)
+    start_to_ready(driver, dialog)
+    driver.trigger(Act.FINISH)
+    driver.until(lambda: not is_open(target), "the target is released")
+    qemu("qemu-img", "check", target)
+    qemu("qemu-img", "compare", source, target)
+    driver.quiet()

@@ -27,14 +27,16 @@ from mirrorgui.errors import InvalidInput, MirrorGUIError
 from mirrorgui.session import MirrorRequest
 from mirrorgui.ui.assets import icons_of
 from mirrorgui.ui.controller import Controller
+from mirrorgui.ui.creation_form import DEFAULT_CLUSTER_SIZE, new_format
 from mirrorgui.ui.device_texts import gone_text, same_device
 from mirrorgui.ui.dialogs.device_picker import DevicePicker
 from mirrorgui.ui.dialogs.erase import EraseDialog
 from mirrorgui.ui.dialogs.files import choose_file
-from mirrorgui.ui.dialogs.image_part import PartColumn, SourcePart, TargetPart
+from mirrorgui.ui.dialogs.image_part import PartColumn, SourcePart
 from mirrorgui.ui.dialogs.options_part import OptionParts
 from mirrorgui.ui.dialogs.questions import ask
 from mirrorgui.ui.dialogs.remarks import RemarkList
+from mirrorgui.ui.dialogs.target_part import TargetPart
 from mirrorgui.ui.form import (
     FormValues,
     Look,
@@ -153,9 +155,9 @@ class NewMirrorDialog(QDialog):
         self.source.edited.connect(self._images_edited)
         self.target.edited.connect(self._images_edited)
         self.target.agreed.connect(self._judge)
-        for part in (self.options.sync, self.options.pace, self.options.policy):
+        self.options.sync.edited.connect(self._images_edited)
+        for part in (self.options.pace, self.options.policy):
             part.edited.connect(self._judge)
-        self.options.pace.edited.connect(self._show_source)
         self.options.export.edited.connect(self._images_edited)
         self.options.export.agreed.connect(self._judge)
         self.source.browse_requested.connect(self._browse_source)
@@ -192,6 +194,8 @@ class NewMirrorDialog(QDialog):
         """Show what was asked for before; the target is left empty on purpose."""
         values = values_of(request)
         self.options.fill(values)
+        self.target.creation.fill(values.creation)
+        self.target.format.set_image_format(values.target_format)
         self.source.format.set_image_format(values.source_format)
         self.source.path.setText(values.source)
         self.target.path.clear()
@@ -205,6 +209,7 @@ class NewMirrorDialog(QDialog):
             target_kind=self.target.kind(),
             target=self.target.target(),
             target_format=self.target.format.image_format(),
+            creation=self.target.creation.values(),
             overwrite=self.target.overwrite.is_checked() and not self.target.overwrite.isHidden(),
         )
         return self.options.read(values)
@@ -248,14 +253,24 @@ class NewMirrorDialog(QDialog):
     def _show_source(self) -> None:
         info = self.look.source
         self.source.show_look(info)
-        self.options.sync.show_source(info)
+
+    def _show_sync(self) -> None:
+        """Say what each way to copy means for these images, and the chunks it has."""
+        values, info = self.values(), self.look.source
+        new = values.target_kind is TargetKind.NEW
+        image_format = new_format(values.target_format, info) if new else ""
+        self.options.sync.show_source(info, stands_on_source=image_format == "qcow2")
         target = self.look.target
-        self.options.pace.show_size(info, (target.cluster_size if target else None) or 0)
+        cluster_size = target.cluster_size if target is not None and not new else None
+        if image_format == "qcow2":
+            cluster_size = values.creation.cluster_size or DEFAULT_CLUSTER_SIZE
+        self.options.pace.show_size(info, cluster_size or 0)
 
     def _judge(self) -> None:
+        self._show_sync()
         values = self.values()
         self.verdict = verdict = judge(values, self.look)
-        self.target.show_look(self.look, verdict.tick)
+        self.target.show_look(self.look, values, verdict)
         self.options.export.show_look(values.source, verdict.export_tick)
         self.summary.setText(summary(values, self.look))
         reason = self._extra or verdict.reason
@@ -353,7 +368,8 @@ class NewMirrorDialog(QDialog):
             if self.verdict.typed:
                 values = replace(values, overwrite=True)
             self._judge()
-            request = build_request(values, self._controller.free_job_id())
+            job_id = self._controller.free_job_id()
+            request = build_request(values, job_id, self.look.source)
             await self._controller.start(request)
         except InvalidInput as error:
             self._refused(error.reason)

@@ -69,10 +69,7 @@ class SyncPart(QGroupBox):
                 self, tr("everything the guest can see, one stand-alone image")
             ),
             SyncMode.TOP: _caption(self),
-            SyncMode.NONE: _caption(
-                self,
-                tr("only what is written from now on; target needs the same content already"),
-            ),
+            SyncMode.NONE: _caption(self),
         }
         self._group = QButtonGroup(self)
         column = QVBoxLayout(self)
@@ -99,8 +96,13 @@ class SyncPart(QGroupBox):
         """Choose a mode."""
         self.buttons[sync].setChecked(True)
 
-    def show_source(self, info: ImageInfo | None) -> None:
-        """Offer Top only where it is something else than Full."""
+    def show_source(self, info: ImageInfo | None, *, stands_on_source: bool = False) -> None:
+        """Offer Top only where it is something else than Full.
+
+        Args:
+            info: the source.
+            stands_on_source: a target of only the new writes gets the source below it.
+        """
         reason = top_reason(info)
         top = self.buttons[SyncMode.TOP]
         if reason and top.isChecked():
@@ -111,6 +113,10 @@ class SyncPart(QGroupBox):
         text = tr("only the top layer; target keeps the backing file {base}", base=base).strip()
         self._texts[SyncMode.TOP].setText(reason or text)
         self._texts[SyncMode.TOP].setEnabled(not reason)
+        text = tr("only what is written from now on; target needs the same content already")
+        if stands_on_source:
+            text = tr("only what is written from now on; the new file keeps the source below it")
+        self._texts[SyncMode.NONE].setText(text)
         for mode, button in self.buttons.items():
             button.setAccessibleDescription(self._texts[mode].text())
 

@@ -22,6 +22,7 @@ from mirrorgui.ui.exported import Exported
 from mirrorgui.ui.i18n import ntr, tr
 from mirrorgui.ui.models.clients import (
     CLIENT_ROLE,
+    EXPORT,
     LAST,
     SINCE,
     SORT_ROLE,
@@ -46,6 +47,10 @@ class _Table(QTableView):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        self.fit()
+
+    def fit(self) -> None:
+        """Give the last request what the other columns leave."""
         header = self.horizontalHeader()
         left = self.viewport().width() - header.length() + header.sectionSize(LAST)
         header.resizeSection(LAST, max(left, self._room(LAST)))
@@ -152,6 +157,11 @@ class ClientsPanel(QWidget):
             self._stack.setCurrentWidget(self.invitation)
         else:
             self.count.setText(ntr("{n} client", "{n} clients", len(clients)))
+            # The same words in every row say nothing, and take the room of the last request.
+            agreed = {(each.export, each.encrypted) for each in clients if each.export is not None}
+            plain = not any(each.encrypted for each in clients)
+            self.table.setColumnHidden(EXPORT, plain and len(agreed) < 2)
+            self.table.fit()
             self._stack.setCurrentWidget(self._used)
 
     def selected(self) -> list[ConnectionStatistics]:
