@@ -204,7 +204,7 @@ need_environment() {
     is_filled .venv "${1:-run}" && return
     say "installing the application into .venv (the first time takes a minute)"
     install_into .venv 'pip>=25.1' # older ones know no dependency groups
-    install_into .venv --editable . ${1:+--group "$1"}
+    install_into .venv --editable '.[gui]' ${1:+--group "$1"}
     mark_filled .venv run
     [ -z "${1:-}" ] || mark_filled .venv "$1"
 }

@@ -17,7 +17,9 @@ import pytest
 HAS_QT = importlib.util.find_spec("PySide6") is not None
 
 # Only what needs Qt or the build tools; packaging/test has the same list.
-collect_ignore = [] if HAS_QT else ["ui", "test_refcount.py", "test_packaging.py", "test_layers.py"]
+collect_ignore = (
+    [] if HAS_QT else ["ui", "packaging", "test_refcount.py", "test_packaging.py", "test_layers.py"]
+)
 
 if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")

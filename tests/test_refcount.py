@@ -61,7 +61,7 @@ def test_calls_into_qt_keep_the_reference_counts_of_none_and_true() -> None:
 
 def _pyside_requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [Requirement(line) for line in project["dependencies"]]
+    lines = [Requirement(line) for line in project["optional-dependencies"]["gui"]]
     return [line for line in lines if line.name == "PySide6-Essentials"]
 
 

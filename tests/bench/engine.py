@@ -11,7 +11,7 @@ import resource
 import time
 from pathlib import Path
 
-from mirrorgui.mirror.options import MirrorOptions
+from mirrorgui.mirror.options import MirrorOptions, SyncMode
 from mirrorgui.mirror.snapshot import Outcome
 from mirrorgui.session import MirrorRequest, MirrorSession, WhenReady
 
@@ -21,15 +21,19 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("target")
     parser.add_argument("--window", action="store_true")
+    parser.add_argument("--source-format", default="raw")
+    parser.add_argument("--target-format", default="raw")
+    parser.add_argument("--sync", default="full")
+    parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     request = MirrorRequest(
         given.source,
         given.target,
-        source_format="raw",
-        target_format="raw",
+        source_format=given.source_format,
+        target_format=given.target_format,
         overwrite=True,
         when_ready=WhenReady.COMPLETE,
-        options=MirrorOptions(),
+        options=MirrorOptions(sync=SyncMode(given.sync), copy_threads=given.threads),
     )
     if given.window:
         wall, cpu, opening, stall = _in_window(request)
