@@ -9,7 +9,7 @@ import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from mirrorgui.errors import BlockIOError
 
@@ -30,8 +30,7 @@ class ExtentKind(enum.Enum):
     """This node says nothing: the backing node decides, or zeroes where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """A run of one kind: ``length`` bytes from ``offset``, both guest bytes of the node."""
 
     offset: int

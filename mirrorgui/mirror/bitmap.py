@@ -7,11 +7,14 @@ numpy view everything in bulk.
 
 import mmap
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from bitarray import bitarray
 from numpy.typing import NDArray
+
+from mirrorgui.block.node import Range
 
 _WORD_BITS = 64
 
@@ -96,6 +99,31 @@ class DirtyBitmap:
         end = min((offset + length - 1) // self.granularity + 1, self.chunks)
         with self._lock:
             return self._assign(first, end, 1)
+
+    def mark_ranges(self, ranges: Sequence[Range]) -> None:
+        """Mark every chunk that any of many ranges touches."""
+        with self._lock:
+            self._assign_ranges(ranges, 1)
+
+    def _assign_ranges(self, ranges: Sequence[Range], bit: int) -> None:
+        """Set the bits of every chunk that any of many ranges touches to one value."""
+        granularity, bits = self.granularity, self._bits
+        spans = [
+            (offset // granularity, (offset + length - 1) // granularity + 1)
+            for offset, length in ranges
+            if length
+        ]
+        if not spans:
+            return
+        low, high = min(spans)[0], max(spans)[1]
+        # Counted once for all of them: counting is most of what assigning to one of them costs.
+        before = bits.count(1, low, high)
+        for first, end in spans:
+            bits[first:end] = bit
+        changed = bits.count(1, low, high) - before
+        if changed:
+            self._count += changed
+            self.generation += 1
 
     def clear(self, offset: int, length: int) -> int:
         """Clear every chunk that lies wholly in the range; return how many bytes became clean.

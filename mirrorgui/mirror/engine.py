@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from mirrorgui.block.node import BlockNode
@@ -355,6 +355,7 @@ class CopyEngine:
 
     def _on_done(self, done: Sequence[Done[list[Piece]]]) -> None:
         copied: list[Piece] = []
+        moved: list[Moved] = []
         for each in done:
             if each.error is not None:
                 for piece in each.work:
@@ -362,34 +363,44 @@ class CopyEngine:
             elif each.result is None:
                 self._undo(each.work)
             else:
-                copied += self._copied(each.work, each.result)
-        self._forget(copied)
+                self._sort_out(each.work, each.result, copied, moved)
+        if copied:
+            self._count(copied, moved)
+            self._forget(copied)
         self.pump()
         self._listener.engine_changed()
 
-    def _copied(self, pieces: list[Piece], results: list[Moved | BlockIOError]) -> Iterator[Piece]:
-        """Account for pieces; yield those that were copied, which are in flight until then."""
+    def _sort_out(
+        self,
+        pieces: list[Piece],
+        results: list[Moved | BlockIOError],
+        copied: list[Piece],
+        moved: list[Moved],
+    ) -> None:
+        """Add the pieces that were copied to a list, what it was to another; end the others."""
         for piece, result in zip(pieces, results, strict=True):
             if isinstance(result, BlockIOError):
                 self._end_failed(piece, result)
             else:
-                self._count(piece, result)
-                yield piece
+                copied.append(piece)
+                moved.append(result)
 
-    def _count(self, piece: Piece, moved: Moved) -> None:
-        """Account for a range that was copied."""
-        claim = piece.claim
-        if not self.copied.covers(claim.offset, claim.length):
-            self.copied.mark(claim.offset, claim.length)
+    def _count(self, pieces: list[Piece], results: list[Moved]) -> None:
+        """Account for ranges that were copied."""
+        ranges = [(piece.claim.offset, piece.claim.length) for piece in pieces]
+        self.copied.mark_ranges(ranges)
         if self.clusters is not None:
-            self.clusters.arrived(claim.offset, claim.length)
+            for offset, length in ranges:
+                self.clusters.arrived(offset, length)
         if not self.failures.failed.is_clean:
-            self.failures.solved(claim.offset, claim.length)
-        self.done_bytes += claim.length
-        self.copied_bytes += moved.copied
-        if moved.zeroed:
-            self.zeroed_bytes += moved.zeroed
-            self.limit.refund(moved.zeroed)
+            for offset, length in ranges:
+                self.failures.solved(offset, length)
+        self.done_bytes += sum(length for _, length in ranges)
+        self.copied_bytes += sum(moved.copied for moved in results)
+        zeroed = sum(moved.zeroed for moved in results)
+        if zeroed:
+            self.zeroed_bytes += zeroed
+            self.limit.refund(zeroed)
 
     def _end_failed(self, piece: Piece, error: BaseException) -> None:
         self.dirty.mark(piece.offset, piece.length)
@@ -410,10 +421,10 @@ class CopyEngine:
     def _forget(self, pieces: Sequence[Piece]) -> None:
         """Ranges are no longer in flight; with the last one of an operation that has ended."""
         self.ranges.release_all([piece.claim for piece in pieces])
-        for piece in pieces:
-            self._claimed -= piece.claim.length
-            operation = piece.operation
-            operation.pieces.remove(piece)
+        self._claimed -= sum(piece.claim.length for piece in pieces)
+        gone = set(pieces)
+        for operation in {piece.operation for piece in pieces}:
+            operation.pieces = [piece for piece in operation.pieces if piece not in gone]
             if not operation.pieces:
                 self._in_flight.remove(operation)
                 taken_ns = time.monotonic_ns() - operation.started_ns

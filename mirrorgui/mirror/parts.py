@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mirrorgui.block.node import Range
 from mirrorgui.mirror.bitmap import DirtyBitmap
-from mirrorgui.units import KiB
+from mirrorgui.units import KiB, align_down, align_up
 
 PART = 4 * KiB
 """Smaller parts would save nothing: it is what file systems write, and disks often as well."""
@@ -50,6 +50,15 @@ class PartBitmap(DirtyBitmap):
                 self._parts.mark(offset + length - self.granularity, self.granularity)
         return super().mark(offset, length)
 
+    def mark_ranges(self, ranges: Sequence[Range]) -> None:
+        """Mark every chunk that any of many ranges touches; each will be copied whole."""
+        if not self._in_parts.is_clean:
+            for offset, length in ranges:
+                start = align_down(offset, self.granularity)
+                end = align_up(offset + length, self.granularity)
+                self._in_parts.clear(start, end - start)
+        super().mark_ranges(ranges)
+
     def take(self, ranges: Sequence[Range]) -> list[Range]:
         """Clear ranges of whole chunks; return what is to be copied of each, as if it were done.
 
@@ -57,13 +66,15 @@ class PartBitmap(DirtyBitmap):
         A length is 0 where nothing is to be copied.
         """
         with self._lock:
-            for offset, length in ranges:
-                first = offset // self.granularity
-                self._assign(first, first + -(-length // self.granularity), 0)
+            self._assign_ranges(ranges, 0)
         if self._parts is None:
             return list(ranges)
-        spans = self._parts.take_spans(ranges)
         known = self._in_parts.mark_each(ranges)
+        if not any(known):
+            # What is forgotten is in the source by now, and all of it is going to be read.
+            self._parts.forget(ranges)
+            return list(ranges)
+        spans = self._parts.take_spans(ranges)
         return [
             span if in_parts else whole
             for span, in_parts, whole in zip(spans, known, ranges, strict=True)
@@ -90,6 +101,12 @@ class _Parts(DirtyBitmap):
                 spans.append((start, min(high * granularity, self.size) - start))
         return spans
 
+    def forget(self, ranges: Sequence[Range]) -> None:
+        """Clear ranges of whole parts."""
+        if self._count:
+            with self._lock:
+                self._assign_ranges(ranges, 0)
+
 
 class _Chunks(DirtyBitmap):
     """A set of chunks."""
@@ -97,7 +114,12 @@ class _Chunks(DirtyBitmap):
     def mark_each(self, ranges: Sequence[Range]) -> list[bool]:
         """Mark ranges of whole chunks; say of each whether all of it was marked."""
         marked = []
+        low = min(ranges)[0] // self.granularity
+        end = -(-sum(max(ranges)) // self.granularity)
         with self._lock:
+            if self._bits.find(1, low, end) < 0:  # as when an image is copied for the first time
+                self._assign_ranges(ranges, 1)
+                return [False] * len(ranges)
             for offset, length in ranges:
                 first = offset // self.granularity
                 end = first + -(-length // self.granularity)

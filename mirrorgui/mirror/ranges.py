@@ -60,11 +60,21 @@ class RangeLock:
     def claim_prefixes(self, ranges: Sequence[tuple[int, int]], alignment: int) -> list[Claim]:
         """Claim ranges one after the other, up to the first that is not free as a whole.
 
+        Args:
+            ranges: at least one, in the order of their offsets.
+            alignment: of what is claimed where a range is not free as a whole.
+
         Returns:
             The claims; of the last one ``claim_prefix`` may have claimed the beginning alone.
         """
         claims: list[Claim] = []
         with self._changed:
+            if self._is_free(ranges[0][0], sum(ranges[-1])):
+                claims = [Claim(offset, length) for offset, length in ranges]
+                place = bisect_right(self._offsets, ranges[0][0])
+                self._offsets[place:place] = [offset for offset, _ in ranges]
+                self._held[place:place] = claims
+                return claims
             for offset, length in ranges:
                 claim = self._claim_prefix(offset, length, alignment)
                 if claim is None:
@@ -125,10 +135,17 @@ class RangeLock:
             self.release(claim)
 
     def _conflicts(self, claim: Claim) -> bool:
-        place = bisect_right(self._offsets, claim.offset)
-        if place and self._held[place - 1].end > claim.offset:
+        return self._is_held(claim.offset, claim.end)
+
+    def _is_free(self, offset: int, end: int) -> bool:
+        """Say whether nothing of a range is claimed, and no guest waits for anything at all."""
+        return not self._waiting and not self._is_held(offset, end)
+
+    def _is_held(self, offset: int, end: int) -> bool:
+        place = bisect_right(self._offsets, offset)
+        if place and self._held[place - 1].end > offset:
             return True
-        return place < len(self._offsets) and self._offsets[place] < claim.end
+        return place < len(self._offsets) and self._offsets[place] < end
 
     def release(self, claim: Claim) -> None:
         """Give a claim back and wake whoever waits for a part of it."""
@@ -139,13 +156,24 @@ class RangeLock:
     def release_all(self, claims: Sequence[Claim]) -> None:
         """Give claims of the job's own back at once."""
         with self._changed:
-            for claim in claims:
-                # Offsets of held claims differ: empty ranges are never claimed.
-                place = bisect_left(self._offsets, claim.offset)
-                del self._offsets[place]
-                del self._held[place]
+            if not self._release_neighbours(claims):
+                for claim in claims:
+                    # Offsets of held claims differ: empty ranges are never claimed.
+                    place = bisect_left(self._offsets, claim.offset)
+                    del self._offsets[place]
+                    del self._held[place]
             if self._waiting:
                 self._changed.notify_all()
+
+    def _release_neighbours(self, claims: Sequence[Claim]) -> bool:
+        """Give claims back in one go if they are in order, and nobody holds anything between."""
+        place = bisect_left(self._offsets, claims[0].offset)
+        end = place + len(claims)
+        if self._held[place:end] != list(claims):
+            return False
+        del self._offsets[place:end]
+        del self._held[place:end]
+        return True
 
     def held(self) -> tuple[Claim, ...]:
         """Return the claims held at this moment, by offset."""

@@ -7,7 +7,7 @@ its chunks like any other.
 import time
 from dataclasses import dataclass
 
-from mirrorgui.block.node import BlockNode, Extent, ExtentKind, chain_extents
+from mirrorgui.block.node import BlockNode, Extent, ExtentKind, Range, chain_extents
 from mirrorgui.errors import BlockIOError
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.units import GiB, MiB
@@ -76,14 +76,17 @@ class Scan:
     def _scan_step(self) -> None:
         length = min(self._step, self.source.size - self.done)
         runs = self._source_runs(self.done, length)
-        for run in runs:
-            if run.kind is ExtentKind.DATA:
-                self.dirty.mark(run.offset, run.length)
-                self._note_target(run.offset, run.length)
-            elif run.kind is ExtentKind.ZERO:
-                self._clean_target(run.offset, run.length)
+        # Asked for once: nothing but this step changes the target meanwhile.
+        held = self._target_data_runs(self.done, length)
+        data = [(run.offset, run.length) for run in runs if run.kind is ExtentKind.DATA]
+        self.dirty.mark_ranges(data)
+        self.target_data.mark_ranges(overlaps(data, held))
+        zeroes = [(run.offset, run.length) for run in runs if run.kind is ExtentKind.ZERO]
+        for offset, there in overlaps(zeroes, held):
+            self._clean_target(offset, there)
         self.done += length
-        self._step = min(self._step * 2, MAX_STEP) if len(runs) <= 2 else MIN_STEP
+        simple = len(runs) <= 2 and len(held) <= 2
+        self._step = min(self._step * 2, MAX_STEP) if simple else MIN_STEP
 
     def _source_runs(self, offset: int, length: int) -> list[Extent]:
         """Return DATA for what to copy and ZERO for what must be zero on the target."""
@@ -97,40 +100,27 @@ class Scan:
             for run in self.source.extents(offset, length)
         ]
 
-    def _target_data_runs(self, offset: int, length: int) -> list[Extent]:
-        """Return where the target may hold something else than zeroes."""
+    def _target_data_runs(self, offset: int, length: int) -> list[Range]:
+        """Return where the target may hold something else than zeroes, if that matters."""
         if not self.clean_target:
             return []
         try:
             if self.target.unopened_backing:
                 # What is unallocated reads as zeroes only until the backing file is opened.
-                return [
-                    run
-                    for run in self.target.extents(offset, length)
-                    if run.kind is not ExtentKind.ZERO
-                ]
-            return [
-                run
-                for run in chain_extents(self.target, offset, length)
-                if run.kind is ExtentKind.DATA
-            ]
+                runs = self.target.extents(offset, length)
+                return [(run.offset, run.length) for run in runs if run.kind is not ExtentKind.ZERO]
+            found = chain_extents(self.target, offset, length)
+            return [(run.offset, run.length) for run in found if run.kind is ExtentKind.DATA]
         except BlockIOError:
-            return [Extent(offset, length, ExtentKind.DATA)]
-
-    def _note_target(self, offset: int, length: int) -> None:
-        for run in self._target_data_runs(offset, length):
-            self.target_data.mark(run.offset, run.length)
+            return [(offset, length)]
 
     def _clean_target(self, offset: int, length: int) -> None:
         """Remove what the target holds where the source has zeroes."""
-        if not self.clean_target:
+        if not self.target.limits.can_zero:
+            self._leave_to_copy(offset, length)
             return
-        for run in self._target_data_runs(offset, length):
-            if not self.target.limits.can_zero:
-                self._leave_to_copy(run.offset, run.length)
-                continue
-            for start in range(run.offset, run.end, ZERO_STEP):
-                self._zero(start, min(ZERO_STEP, run.end - start))
+        for start in range(offset, offset + length, ZERO_STEP):
+            self._zero(start, min(ZERO_STEP, offset + length - start))
 
     def _zero(self, offset: int, length: int) -> None:
         try:
@@ -142,3 +132,25 @@ class Scan:
     def _leave_to_copy(self, offset: int, length: int) -> None:
         self.target_data.mark(offset, length)
         self.dirty.mark(offset, length)
+
+
+def overlaps(one: list[Range], other: list[Range]) -> list[Range]:
+    """Return what two lists of ranges have in common; both are in order, without overlaps."""
+    found: list[Range] = []
+    if not one or not other:
+        return found
+    at, (low, length) = 0, other[0]
+    high = low + length
+    for offset, length in one:
+        end = offset + length
+        while True:
+            if max(offset, low) < min(end, high):
+                start = max(offset, low)
+                found.append((start, min(end, high) - start))
+            if high > end:  # it may reach into the next one
+                break
+            at += 1
+            if at == len(other):
+                return found
+            low, high = other[at][0], sum(other[at])
+    return found
