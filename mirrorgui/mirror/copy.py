@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mirrorgui.block.node import BlockNode, Extent, ExtentKind, Mapped, Range, chain_extents
+from mirrorgui.block.node import BlockNode, ExtentKind, Mapped, Range, chain_extents
 from mirrorgui.errors import BlockIOError, RequestCancelled
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.units import KiB, MiB
@@ -150,8 +150,12 @@ class Copier:
             return Moved(copied, length - copied)
         data: list[Range] = []
         zeroes: list[Range] = []
-        for run in _joined(chain_extents(self._source, offset, length)):
-            (zeroes if run.kind is ExtentKind.ZERO else data).append((run.offset, run.length))
+        for run in chain_extents(self._source, offset, length):
+            parts = zeroes if run.kind is ExtentKind.ZERO else data
+            if parts and sum(parts[-1]) == run.offset:  # one kind, whatever layers it comes from
+                parts[-1] = parts[-1][0], parts[-1][1] + run.length
+            else:
+                parts.append((run.offset, run.length))
         self._zero_all(zeroes)
         copied = sum(length for _, length in data)
         left = [part for start, length in data for part in self._not_shared(start, start + length)]
@@ -292,19 +296,6 @@ class Copier:
         if self.target_data.touches(offset, length):
             self._target.write_zeroes(offset, length, may_unmap=self._unmap)
             self.target_data.clear(offset, length)
-
-
-def _joined(runs: Iterable[Extent]) -> Iterator[Extent]:
-    """Yield runs of one kind as one, whatever layers of a chain they come from."""
-    start, last = 0, None
-    for run in runs:
-        if last is None or run.kind is not last.kind:
-            if last is not None:
-                yield Extent(start, last.end - start, last.kind)
-            start = run.offset
-        last = run
-    if last is not None:
-        yield Extent(start, last.end - start, last.kind)
 
 
 def _in_pieces(parts: Iterable[_Part]) -> Iterator[Range]:
