@@ -268,8 +268,7 @@ class Copier:
 
     def _write(self, ranges: list[Range], data: memoryview) -> None:
         # Before the write: a failed one may have left anything behind.
-        for offset, length in ranges:
-            self.target_data.mark(offset, length)
+        self.target_data.mark_ranges(ranges)
         if len(ranges) == 1:
             self._target.write(ranges[0][0], data)
         else:

@@ -83,9 +83,7 @@ class Reader:
         """
         image = self._image
         with image.lock:
-            runs: list[Run] = []
-            for offset, length in ranges:
-                runs += image.tables.runs(offset, offset + length) or []
+            runs = image.tables.runs_of_ranges(ranges)
             age = image.requests.enter()
         try:
             for each in _gathered(runs):

@@ -51,14 +51,14 @@ def runs_of(
         end: first byte behind it.
     """
     if bitmaps is None and len(entries) == 1:
-        return [_single(geometry, int(entries[0]), start, offset, end)]
+        return [run_in_cluster(geometry, int(entries[0]), start, offset, end)]
     if bitmaps is None and _is_one_piece(entries, geometry.cluster_size):
         place = (int(entries[0]) & OFFSET_MASK) + offset - start
         return [Run(offset, end - offset, Kind.DATA, place)]
     return _general(geometry, entries, bitmaps, start, offset, end)
 
 
-def _single(geometry: Geometry, entry: int, start: int, offset: int, end: int) -> Run:
+def run_in_cluster(geometry: Geometry, entry: int, start: int, offset: int, end: int) -> Run:
     """Describe one cluster: the case of small requests, without arrays."""
     if entry & COMPRESSED:
         return Run(offset, end - offset, _COMPRESSED, entry)

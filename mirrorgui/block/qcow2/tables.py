@@ -6,11 +6,11 @@ table before it has been written, so it may be written at any time.
 
 import errno
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from mirrorgui.block.node import BlockNode
+from mirrorgui.block.node import BlockNode, Range
 from mirrorgui.block.qcow2.header import Header
 from mirrorgui.block.qcow2.layout import (
     COMPRESSED,
@@ -23,7 +23,7 @@ from mirrorgui.block.qcow2.layout import (
     words_to,
 )
 from mirrorgui.block.qcow2.metadata import L2_TABLE, MetadataMap
-from mirrorgui.block.qcow2.runs import Run, broken_entries, runs_of
+from mirrorgui.block.qcow2.runs import Run, broken_entries, run_in_cluster, runs_of
 from mirrorgui.errors import BlockIOError, ImageError
 from mirrorgui.units import MiB, align_down, align_up
 
@@ -215,6 +215,38 @@ class Tables:
             found += part
             offset = stop
         return found
+
+    def runs_of_ranges(self, ranges: Sequence[Range]) -> list[Run]:
+        """Describe several guest ranges, one behind the other; none is empty.
+
+        Raises:
+            BlockIOError: a table cannot be read.
+        """
+        found = self._each_in_one_cluster(ranges) if len(ranges) > 1 else None
+        if found is None:
+            found = []
+            for offset, length in ranges:
+                found += self.runs(offset, offset + length) or []
+        return found
+
+    def _each_in_one_cluster(self, ranges: Sequence[Range]) -> list[Run] | None:
+        """Describe ranges that lie under one plain table, each in one cluster; else ``None``."""
+        l1_index, start = self.position(ranges[0][0])
+        table = self.find(l1_index)
+        if table is None or table.bitmaps is not None or table.broken is not None:
+            return None
+        bits, last = self.geometry.cluster_bits, len(table.entries)
+        indices = []
+        for offset, length in ranges:
+            index = (offset - start) >> bits
+            if not 0 <= index < last or offset + length > start + ((index + 1) << bits):
+                return None
+            indices.append(index)
+        entries = table.entries[indices].tolist()
+        return [
+            run_in_cluster(self.geometry, entry, start + (index << bits), offset, offset + length)
+            for entry, index, (offset, length) in zip(entries, indices, ranges, strict=True)
+        ]
 
     def take_dirty(self) -> tuple[list[L2Table], list[tuple[int, bytes]], list[int]]:
         """Hand over what has changed, for writing; it is pinned until ``written`` or ``failed``.
