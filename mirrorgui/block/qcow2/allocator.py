@@ -3,7 +3,7 @@
 import contextlib
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -148,11 +148,20 @@ class Allocator:
         return self._allocate_somewhere(clusters)
 
     def give_back(self, allocations: list[Allocation]) -> None:
-        """Take clusters back that nothing in the file names: they are free at once."""
+        """Take clusters back that nothing in the file names: they are free at once.
+
+        Those whose refcounts cannot be read now are freed with what is freed later.
+        """
+        freed: list[tuple[int, int]] = []
         for host_offset, clusters, _ in allocations:
-            first = host_offset >> self._bits
-            self._table.put(first, clusters, 0)
-            self._add_free(first, clusters)
+            for part in self._by_block(host_offset >> self._bits, clusters):
+                try:
+                    self._table.put(*part, 0)
+                    freed.append(part)
+                except BlockIOError:
+                    self._pending.add(Free(*part, discard=False))
+        for first, count in _joined(freed):
+            self._add_free(first, count)
 
     def free_later(self, host_offset: int, clusters: int, *, discard: bool = False) -> None:
         """Drop one reference of each cluster of a run, once the tables without it are stable.
@@ -186,9 +195,16 @@ class Allocator:
         freed: list[tuple[int, int]] = []
         try:
             while todo:
-                became_free = self._release(todo[-1].first, todo[-1].clusters)
+                first, clusters, discard = todo[-1]
+                # A block at a time, whose references are dropped all or none: what was dropped
+                # before an error must not be dropped again.
+                _, count = next(self._by_block(first, clusters))
+                became_free = self._release(first, count)
                 freed += became_free
-                if todo.pop().discard:
+                todo[-1] = Free(first + count, clusters - count, discard)
+                if count == clusters:
+                    todo.pop()
+                if discard:
                     self._discard(became_free)
         finally:
             self._pending.put_back(todo)
@@ -204,7 +220,10 @@ class Allocator:
         Raises:
             BlockIOError: what was not written is known as changed still.
         """
-        return self._table.write_dirty()
+        written = self._table.write_dirty()
+        if self._release_old_tables():
+            self._table.write_dirty()
+        return written
 
     def close(self) -> None:
         """Write what is left and trim what the file has grown ahead. No request may be running.
@@ -224,7 +243,12 @@ class Allocator:
         if what:
             raise self._damaged(offset, clusters, f"{what} at a cluster with refcount 0")
         self._growth.reach(end)
-        self._table.put(start, clusters, 1)
+        try:
+            self._table.put(start, clusters, 1)
+        except BlockIOError:
+            with contextlib.suppress(BlockIOError):  # it ends where the other one did
+                self._table.put(start, clusters, 0)
+            raise
         fresh = start >= self._ever_used
         if end > self._ever_used:
             self._ever_used = end
@@ -283,15 +307,34 @@ class Allocator:
             start, count = self._table.plan_growth(cluster)
             self._growth.reach(start + count)
             self._ever_used = max(self._ever_used, start + count)
-            old_offset, old_length = self._table.grow(cluster)
-            for first, clusters in self._release(
-                old_offset >> self._bits, old_length >> self._bits
-            ):
-                self._add_free(first, clusters)
+            self._table.grow(cluster)
+            self._release_old_tables()
         else:
             self._growth.reach(cluster + 1)
             self._ever_used = max(self._ever_used, cluster + 1)
             self._table.create_block(cluster)
+
+    def _release_old_tables(self) -> bool:
+        """Free the refcount tables that longer ones have replaced; say whether there were any."""
+        old = self._table.take_old_tables()
+        for offset, length in old:
+            for part in self._by_block(offset >> self._bits, length >> self._bits):
+                try:
+                    freed = self._release(*part)
+                except BlockIOError:
+                    self._pending.add(Free(*part, discard=False))
+                    continue
+                for first, clusters in freed:
+                    self._add_free(first, clusters)
+        return bool(old)
+
+    def _by_block(self, first: int, clusters: int) -> Iterator[tuple[int, int]]:
+        """Part a run into what single refcount blocks describe: (first, clusters) of each."""
+        per_block = self._table.entries_per_block
+        while clusters:
+            count = min(clusters, per_block - first % per_block)
+            yield first, count
+            first, clusters = first + count, clusters - count
 
     def _drop_unreachable(self) -> None:
         """Forget free clusters that a device of a fixed size does not have."""

@@ -3,6 +3,9 @@
 What is written when: a block that is new, then (with a flush between) the entry of the table that
 names it. A new table and its blocks, then the header that names them. So a process that is killed
 leaves refcounts that are too high at most.
+
+What fails changes nothing here, or is done again by the next ``write_dirty``: a header that could
+not be written, or not be flushed, may name either table, so the old one is kept until it does not.
 """
 
 import errno
@@ -83,6 +86,8 @@ class RefcountTable:
         self._limit = max(cache_size // self._size, _FEWEST_BLOCKS)
         self._blocks: OrderedDict[int, RefcountBlock] = OrderedDict()
         self._dirty_entries: set[int] = set()
+        self._old_tables: list[tuple[int, int]] = []
+        self._is_named = True
         self._table = self._read_table()
         self._note_blocks()
 
@@ -184,7 +189,8 @@ class RefcountTable:
         block = RefcountBlock(bytearray(self._size), self._order)
         block.put((offset >> self._bits) - first, 1, 1)
         block.mark_dirty(0, self._size)
-        self._keep(index, block)
+        self._make_room()
+        self._blocks[index] = block
         self._table[index] = offset
         self._dirty_entries.add(index)
         self._metadata.add(REFCOUNT_BLOCK, offset, self._size)
@@ -207,6 +213,9 @@ class RefcountTable:
             self._file.flush()  # no entry may name a block that a crash has lost
             self._write_entries()
             written = True
+        if not self._is_named:
+            self._name_table()
+            written = True
         return written
 
     def plan_growth(self, cluster: int) -> tuple[int, int]:
@@ -223,44 +232,58 @@ class RefcountTable:
         blocks, table = self._growth(cluster)
         return first, blocks + table
 
-    def grow(self, cluster: int) -> tuple[int, int]:
+    def grow(self, cluster: int) -> None:
         """Replace the table by a longer one that can describe a cluster.
 
-        The file must reach behind what ``plan_growth`` has said.
-
-        Returns:
-            Offset and length in bytes of the old table, whose clusters still have refcounts.
+        The file must reach behind what ``plan_growth`` has said. See ``take_old_tables`` for what
+        becomes of the old one.
 
         Raises:
-            BlockIOError: the old table is still the valid one.
+            BlockIOError: the old table is still the valid one; or the new one is, and the header
+                is written again by the next ``write_dirty``.
         """
         first = self.covered
         blocks, table = self._growth(cluster)
+        what = self._metadata.hit(first << self._bits, (blocks + table) << self._bits)
+        if what:
+            raise self._damaged(first << self._bits, f"{what} has no refcount")
         self.write_dirty()
         per_block = self.entries_per_block
         new = np.zeros(table * self._size // _ENTRY, np.uint64)
         new[: len(self._table)] = self._table
-        fresh = {}
         for number in range(blocks):
             block = RefcountBlock(bytearray(self._size), self._order)
             block.put(0, min(per_block, blocks + table - number * per_block), 1)
             self._file.write((first + number) << self._bits, block.data)
-            block.mark_clean()
-            index = first // per_block + number
-            fresh[index], new[index] = block, (first + number) << self._bits
+            new[first // per_block + number] = (first + number) << self._bits
         offset = (first + blocks) << self._bits
         self._file.write(offset, words_to(new))
         self._file.flush()
-        self._file.write(_TABLE_FIELDS_OFFSET, _TABLE_FIELDS.pack(offset, table))
-        self._file.flush()
-        old = self.offset, self.clusters << self._bits
-        self._metadata.remove(*old)
+        self._old_tables.append((self.offset, self.clusters << self._bits))
         self._metadata.add(REFCOUNT_TABLE, offset, table << self._bits)
+        for number in range(blocks):
+            self._metadata.add(REFCOUNT_BLOCK, (first + number) << self._bits, self._size)
         self._table, self.offset, self.clusters = new, offset, table
-        for index, block in fresh.items():
-            self._metadata.add(REFCOUNT_BLOCK, int(new[index]), self._size)
-            self._keep(index, block)
+        self._is_named = False
+        self._name_table()
+
+    def take_old_tables(self) -> list[tuple[int, int]]:
+        """Hand over tables that nothing names any more: offset and length in bytes of each.
+
+        Their clusters still have refcounts.
+        """
+        if not self._is_named:
+            return []
+        old, self._old_tables = self._old_tables, []
+        for each in old:
+            self._metadata.remove(*each)
         return old
+
+    def _name_table(self) -> None:
+        """Let the header name the table, which is stable."""
+        self._file.write(_TABLE_FIELDS_OFFSET, _TABLE_FIELDS.pack(self.offset, self.clusters))
+        self._file.flush()
+        self._is_named = True
 
     def _growth(self, cluster: int) -> tuple[int, int]:
         """How many new blocks and table clusters are needed; half as much again as before."""
@@ -318,7 +341,8 @@ class RefcountTable:
         offset = self._check_entry(index)
         block = RefcountBlock(bytearray(self._size), self._order)
         self._file.read_into(offset, block.data)
-        self._keep(index, block)
+        self._make_room()
+        self._blocks[index] = block
         return block
 
     def _check_entry(self, index: int) -> int:
@@ -334,9 +358,12 @@ class RefcountTable:
             raise self._damaged(self._entry_offset(index), text)
         return offset
 
-    def _keep(self, index: int, block: RefcountBlock) -> None:
-        self._blocks[index] = block
-        while len(self._blocks) > self._limit:
+    def _make_room(self) -> None:
+        """Let the cache have room for a block that comes next.
+
+        Before the block is put in, so that none is left there half known when this fails.
+        """
+        while len(self._blocks) >= self._limit:
             oldest, other = next(iter(self._blocks.items()))
             if other.dirty:
                 self._write_block(oldest, other)

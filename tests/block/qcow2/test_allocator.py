@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import random
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mirrorgui.block.node import Buffer
 from mirrorgui.block.qcow2 import allocator as allocator_module
 from mirrorgui.block.qcow2.allocator import Allocation, Allocator
 from mirrorgui.block.qcow2.header import read_header
@@ -334,3 +336,105 @@ def test_allocating_is_quick(file: ByteFile) -> None:
         allocator.allocate(16)
     each = (time.perf_counter() - begin) / 1000
     assert each < 100e-6  # 5 µs measured; slower is another algorithm, not another machine
+
+
+class Failing(ByteFile):
+    """A file whose flushes fail from the one on, and writes to where, that somebody says."""
+
+    flushes_left: int | None = None
+    broken_from: int | None = None
+
+    def flush(self) -> None:
+        if self.flushes_left is not None:
+            if not self.flushes_left:
+                raise BlockIOError("flush", 0, 0, errno.EIO, self.name)
+            self.flushes_left -= 1
+        super().flush()
+
+    def write(self, offset: int, data: Buffer) -> None:
+        if self.broken_from is not None and offset >= self.broken_from:
+            raise BlockIOError("write", offset, len(data), errno.ENOSPC, self.name)
+        super().write(offset, data)
+
+
+def failing(folder: Path) -> Failing:
+    """Make an image whose refcount blocks describe 64 clusters, and its table 4096."""
+    return Failing(new_image("refcount_bits=64,cluster_size=512", folder=folder).content)
+
+
+@pytest.mark.parametrize("flushes", range(4))
+def test_a_new_table_whose_flush_fails_is_not_cut_off(tmp_path: Path, flushes: int) -> None:
+    file = failing(tmp_path)
+    allocator = open_allocator(file)
+    allocator.allocate(4000)
+    allocator.write_dirty()
+    file.flushes_left = flushes
+    with contextlib.suppress(BlockIOError):
+        allocator.allocate(500)
+    file.flushes_left = None
+    allocator.close()
+    # Whichever table the header names, everything that is used is in it.
+    assert leaks(file, tmp_path) in (4000, 4500)
+    header = read_header(file, "filename")
+    assert (header.refcount_table_offset, header.refcount_table_clusters) == allocator.table_place
+
+
+def test_a_block_that_found_no_room_is_not_written_over_the_header(tmp_path: Path) -> None:
+    file = failing(tmp_path)
+    head = file.content[:512]
+    allocator = open_allocator(file)
+    allocator.allocate(64 * 4)  # as many blocks as fit into the cache have changed
+    file.broken_from = 64 * 512
+    with pytest.raises(BlockIOError):
+        allocator.allocate(64 * 4)
+    file.broken_from = None
+    allocator.write_dirty()
+    assert file.content[:512] == head
+    allocator.allocate(64 * 4)
+    allocator.close()
+    assert leaks(file, tmp_path) == 2 * 64 * 4
+
+
+def test_what_was_freed_before_an_error_is_not_freed_again(tmp_path: Path) -> None:
+    path = tmp_path / "new.qcow2"
+    options = "refcount_bits=64,cluster_size=512"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "0"], check=True
+    )
+    # This puts all new refcount blocks side by side, so that one run of data has many of them.
+    subprocess.run(["qemu-img", "resize", "-q", "--preallocation=falloc", path, "1M"], check=True)
+    file = Failing(path.read_bytes())
+    allocator = open_allocator(file)
+    first = (file.size >> 9) - 64 * 20
+    assert all(allocator.refcount((first + number) << 9) == 1 for number in range(64 * 20))
+    allocator.free_later(first << 9, 64 * 20)
+    file.broken_from = 0
+    with pytest.raises(BlockIOError, match="No space left"):
+        allocator.release_pending()
+    file.broken_from = None
+    allocator.release_pending()
+    assert not any(allocator.refcount((first + number) << 9) for number in range(64 * 20))
+
+
+def test_clusters_given_back_when_refcounts_cannot_be_written_are_freed_later(
+    tmp_path: Path,
+) -> None:
+    file = failing(tmp_path)
+    allocator = open_allocator(file)
+    taken = allocator.allocate(64 * 20)
+    file.broken_from = 64 * 10 * 512
+    allocator.give_back(taken)
+    file.broken_from = None
+    allocator.release_pending()
+    allocator.close()
+    assert leaks(file, tmp_path) == 0
+
+
+def test_a_longer_table_is_not_put_over_a_structure_without_a_refcount(tmp_path: Path) -> None:
+    file = failing(tmp_path)
+    allocator = open_allocator(file)
+    file.resize(4200 * 512)
+    allocator.metadata.add(L2_TABLE, 4097 * 512, 512)
+    with pytest.raises(BlockIOError, match="an L2 table has no refcount"):
+        for _ in range(10):
+            allocator.allocate(500)
