@@ -60,7 +60,7 @@ class Below:
         return os.path.join(os.path.dirname(self.image), self.filename)  # noqa: PTH118, PTH120
 
     def tree(self, field: str) -> Tree:
-        """Return the options that open it, for reading only.
+        """Return the options that open it, for reading only, whatever they say themselves.
 
         Args:
             field: the option that named the image, for refusals.
@@ -83,7 +83,15 @@ class Below:
             tree = with_format(tree, "raw", field)
         elif self.format:
             tree = with_format(tree, self.format, field)
-        return {**tree, "read-only": True}
+        return {**_reading(tree), "read-only": True}
+
+
+def _reading(tree: Tree) -> Tree:
+    """Let nothing in an image's ``json:{...}`` be opened for writing: a dirty one was repaired."""
+    return {
+        key: True if key == "read-only" else _reading(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+    }
 
 
 def open_below(below: Below, how: How) -> BlockNode:

@@ -574,3 +574,23 @@ def test_a_data_file_is_locked_as_well(tmp_path: Path) -> None:
     holder = FileNode(data)
     assert "is open in MirrorGUI itself" in refusal(top, How("target")).reason
     holder.close()
+
+
+def test_what_an_image_names_is_never_opened_for_writing(tmp_path: Path) -> None:
+    path = tmp_path / "dirty.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", path, "1M")
+    with path.open("r+b") as stream:
+        stream.seek(79)
+        stream.write(b"\x01")  # dirty: it would be repaired if it were opened for writing
+    before = path.read_bytes()
+    file = {"driver": "file", "filename": str(path), "read-only": False}
+    below = {"driver": "qcow2", "read-only": False, "file": file}
+    name = "json:" + json.dumps({"driver": "raw", "read-only": False, "file": below})
+    top = overlay(tmp_path / "top.qcow2", name)
+    node = open_image(str(top))
+    try:
+        assert not any(content(node))
+        node.write(0, b"top")
+    finally:
+        node.close()
+    assert path.read_bytes() == before
