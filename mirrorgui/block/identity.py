@@ -54,6 +54,7 @@ class ImageIdentity:
         chain: names and places of the images below it in its backing chain, nearest first.
         data_files: names and places of the external data files of it and of these images.
         data_file: where its own one is; ``None`` without.
+        data_name: the name of that; empty without.
         size: what a guest sees, in bytes; ``None`` where it is not known.
         stored: bytes that a file takes on its file system.
         length: length of a file in bytes.
@@ -63,7 +64,7 @@ class ImageIdentity:
         in_use: why QEMU's image locks refuse it for its part; empty when they do not.
         claimed: a device refuses an exclusive opening.
         is_open: it is open here, so locks and claims are our own.
-        is_blank: its format stores nothing yet for a guest.
+        is_blank: its format stores nothing yet for a guest, and its data file nothing at all.
         chain_error: why what lies below it cannot be opened; empty when it can.
     """
 
@@ -75,6 +76,7 @@ class ImageIdentity:
     chain: tuple[tuple[str, Place], ...] = ()
     data_files: tuple[tuple[str, Place], ...] = ()
     data_file: Place | None = None
+    data_name: str = ""
     size: int | None = None
     stored: int = 0
     length: int = 0
@@ -150,6 +152,7 @@ def identify_path(
         chain=tuple(_places(one.filename for one in info.chain[1:])),
         data_files=tuple(_places(one.data_file for one in info.chain)),
         data_file=next((place for _, place in _places([info.data_file])), None),
+        data_name=info.data_file,
         in_use=in_use,
         claimed=claimed,
         chain_error=info.chain_error,
@@ -178,12 +181,14 @@ def identify_node(node: BlockNode, *, writing: bool = False) -> ImageIdentity:
     else:
         kind = Kind.REMOTE if bottom.driver == "nbd" else Kind.MEMORY
         image = ImageIdentity(node.name, kind, size=node.size)
+    data_name, data_file = _own_data_file(node)
     return replace(
         image,
         window=window_of(node),
         chain=chain,
         data_files=data_files,
-        data_file=_own_data_file(node),
+        data_file=data_file,
+        data_name=data_name,
         is_open=True,
         is_blank=writing and node.driver == "qcow2" and not _may_store_data(node),
     )
@@ -191,6 +196,9 @@ def identify_node(node: BlockNode, *, writing: bool = False) -> ImageIdentity:
 
 def stores_data(node: BlockNode) -> bool:
     """Say whether an image has anything for a guest that would be lost by writing over it.
+
+    What its external data file holds counts as well, also where the image does not say that it is
+    used: an image is quickly made that names any file.
 
     Raises:
         BlockIOError: its tables cannot be read.
@@ -200,7 +208,8 @@ def stores_data(node: BlockNode) -> bool:
         for run in node.extents(offset, min(_STEP, node.size - offset)):
             if run.kind is ExtentKind.DATA or (hides and run.kind is ExtentKind.ZERO):
                 return True
-    return False
+    data_file = data_file_of(node)
+    return data_file is not None and stores_data(data_file)
 
 
 def _is_blank(tree: Tree, format: str | None) -> bool:
@@ -250,11 +259,11 @@ def _named_below(layer: BlockNode) -> list[ImageInfo]:
         return []
 
 
-def _own_data_file(node: BlockNode) -> Place | None:
+def _own_data_file(node: BlockNode) -> tuple[str, Place | None]:
     data_file = data_file_of(node)
     if data_file is None:
-        return None
-    return next((place for _, place in _place_of_node(bottom_of(data_file))), None)
+        return "", None
+    return next(_place_of_node(bottom_of(data_file)), (data_file.name, None))
 
 
 def _place_of_node(bottom: BlockNode) -> Iterator[tuple[str, Place]]:

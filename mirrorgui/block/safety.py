@@ -179,6 +179,12 @@ def _check_in_use(source: ImageIdentity, target: ImageIdentity) -> Iterator[Find
         yield refuse("target-in-use", in_use_sentence(target.name, uses))
     if target.device is not None and target.device.read_only:
         yield refuse("target-read-only", f"{target.name} is write-protected.")
+    if target.data_file is not None and target.data_file.is_device:
+        uses = uses_of(target.data_file)
+        if any(use.system for use in uses):
+            yield _system_device(target.data_name)
+        elif uses:
+            yield refuse("target-in-use", in_use_sentence(target.data_name, uses))
 
 
 def _check_device(spec: Spec) -> Iterator[Finding]:
@@ -223,10 +229,9 @@ def _check_new_file(target: ImageIdentity) -> Iterator[Finding]:
 def _check_content(target: ImageIdentity) -> Iterator[Finding]:
     if target.kind is Kind.FILE and not target.is_empty:
         changed = when(target.modified_ns / 1e9)
-        text = (
-            f"Overwrite {target.label} ({format_size(target.length)}, changed {changed}). "
-            "Its content will be lost."
-        )
+        text = f"Overwrite {target.label} ({format_size(target.length)}, changed {changed})"
+        text += f" and its data file {target.data_name}" if target.data_name else ""
+        text += f". {'Their' if target.data_name else 'Its'} content will be lost."
         yield Finding(Severity.CONFIRM, "overwrite", "target", text)
     elif target.kind is Kind.DEVICE and target.device is not None:
         yield Finding(Severity.CONFIRM, "erase-device", "target", erase_text(target.device))

@@ -317,6 +317,52 @@ def test_the_system_s_device_is_refused(source: Path) -> None:
         tmpfs.unlink()
 
 
+def with_data_file(path: Path, data_file: Path) -> Path:
+    """An image without content that names any file as the one for its data."""
+    made = path.with_name("made.data")
+    options = f"data_file={str(made).ljust(len(str(data_file)), 'x')}"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "1M")
+    head = path.read_bytes()
+    name = options.removeprefix("data_file=").encode()
+    assert len(name) >= len(str(data_file))
+    path.write_bytes(head.replace(name, str(data_file).encode().ljust(len(name), b"\0")))
+    Path(name.decode()).unlink()
+    return path
+
+
+def test_a_data_file_that_holds_something_must_be_confirmed(source: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.raw"
+    precious.write_bytes(stamped(1 * MiB))
+    image = with_data_file(tmp_path / "target.qcow2", precious)
+    found = the(check_paths(str(source), str(image)), "overwrite")
+    assert found.severity is Severity.CONFIRM
+    assert f" and its data file {precious}. Their content will be lost." in found.text
+    nodes = open_image(str(source)), open_image(str(image))
+    try:
+        assert the(check_nodes(*nodes), "overwrite") == found
+    finally:
+        for node in nodes:
+            node.close()
+    precious.write_bytes(b"")
+    os.truncate(precious, 1 * MiB)
+    assert "overwrite" not in codes(check_paths(str(source), str(image)))
+
+
+@pytest.mark.root
+def test_a_data_file_on_a_mounted_device_is_refused(
+    source: Path, tmp_path: Path, loop_device: Callable[..., str]
+) -> None:
+    store = tmp_path / "store.raw"
+    store.touch()
+    os.truncate(store, 4 * MiB)
+    device = loop_device(store)
+    run("mkfs.ext4", "-q", "-F", device)
+    image = with_data_file(tmp_path / "target.qcow2", Path(device))
+    with mounted(device, tmp_path / "mnt") as folder:
+        text = f"{device} is in use: mounted on {folder}. Unmount it first."
+        assert text in [one.text for one in check_paths(str(source), str(image))]
+
+
 @pytest.mark.root
 def test_a_device_that_somebody_has_claimed_is_refused(
     source: Path, target: Path, loop_device: Callable[..., str]
