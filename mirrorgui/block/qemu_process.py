@@ -6,12 +6,15 @@ itself when its last connection does, which is also what becomes of it when we a
 """
 
 import contextlib
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +36,10 @@ _OBITUARY_S = 1.0
 _MAX_WORDS = 4 * KiB
 """Last bytes of what it said that are kept for a message."""
 
+_PREFIX = "mirrorgui-nbd-"
+_SETTLED_S = 60.0
+"""A folder without an owner that is younger may be one that is being made."""
+
 _START = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&0 0</dev/null'
 """The handing over of a socket that listens (sd_listen_fds(3)), which comes in as standard input.
 Only a shell can name its process's number to the program that takes its place."""
@@ -49,8 +56,12 @@ class QemuNbd:
 
     def __init__(self, command: list[str]) -> None:
         with contextlib.ExitStack() as undo:
-            self._folder = tempfile.mkdtemp(prefix="mirrorgui-nbd-", dir=runtime_folder().parent)
+            parent = runtime_folder().parent
+            _remove_orphans(parent)
+            self._folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
             undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._owned = _own(self._folder)
+            undo.callback(os.close, self._owned)
             path = str(Path(self._folder) / "socket")
             # A file and not a pipe, which would have to be read all the time.
             self._words: IO[bytes] = undo.enter_context(tempfile.TemporaryFile())
@@ -89,8 +100,10 @@ class QemuNbd:
                 go_on()
         self._process.wait()
         self._said = self._said or self._tail()
-        self._words.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._words.closed:
+            self._words.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            os.close(self._owned)
 
     def reason(self, image: str) -> str:
         """Say in its words why it did not open the image; empty when it said nothing."""
@@ -120,3 +133,40 @@ class QemuNbd:
         length = self._words.seek(0, 2)
         self._words.seek(max(0, length - _MAX_WORDS))
         return self._words.read().decode(errors="replace")
+
+
+# Whoever is killed leaves a folder behind. Its owner holds a lock on it for as long as it lives.
+
+
+def _own(folder: str) -> int:
+    """Lock a folder; return the descriptor that holds the lock."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if not _lock(fd):  # somebody is looking at it; it is too young to be taken for an orphan
+        os.close(fd)
+        raise BlockingIOError(f"{folder} is locked")
+    return fd
+
+
+def _lock(fd: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_orphans(parent: Path) -> None:
+    """Remove the folders of processes like this one that were killed."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _SETTLED_S:
+                fd = _own(str(folder))
+                try:
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(fd)
