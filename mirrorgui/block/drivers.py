@@ -36,8 +36,8 @@ def _open_raw(options: Options, how: How) -> BlockNode:
                 f"({child.size})"
             )
             raise InvalidInput(options.name_of("offset"), offset, text)
-        size = options.take_size("size", child.size - offset)
-        if size > child.size - offset:
+        size = options.take_size("size", 0) if "size" in options else None
+        if size is not None and size > child.size - offset:
             text = (
                 f"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to "
                 f"the  actual size of the containing file ({child.size})"

@@ -16,7 +16,8 @@ class RawNode(FilterNode):
     Args:
         child: the node below; closed together with this one.
         offset: where the part begins, in bytes.
-        size: its length in bytes; to the end of the child by default.
+        size: its length in bytes, which stays; by default to the end of the child, with which it
+            grows and shrinks.
         name: for messages; the child's by default.
         node_name: its name among nodes.
     """
@@ -34,6 +35,7 @@ class RawNode(FilterNode):
     ) -> None:
         super().__init__(child, name=name, node_name=node_name)
         self.offset = offset
+        self._is_fixed = size is not None
         self.size = child.size - offset if size is None else size
         if offset < 0 or self.size < 0 or offset + self.size > child.size:
             raise ValueError("the part is not inside the image")
@@ -66,6 +68,15 @@ class RawNode(FilterNode):
         """See ``BlockNode.discard``."""
         check_change(self, "discard", offset, length)
         self.child.discard(self.offset + offset, length)
+
+    def resize(self, size: int) -> None:
+        """See ``BlockNode.resize``. Not where a length was given: what follows is not ours."""
+        if self._is_fixed:
+            raise BlockIOError("resize", size, 0, errno.EOPNOTSUPP, self.name)
+        if size < 0:
+            raise BlockIOError("resize", size, 0, errno.EINVAL, self.name)
+        self.child.resize(self.offset + size)
+        self.size = self.child.size - self.offset
 
     def extents(self, offset: int, length: int) -> list[Extent]:
         """See ``BlockNode.extents``."""
