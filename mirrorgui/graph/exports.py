@@ -148,6 +148,7 @@ class Exports:
         name: str | None = None,
         description: str = "",
         writable: bool = False,
+        writethrough: bool = False,
     ) -> NodeExport:
         """Offer a node to clients from now on.
 
@@ -157,6 +158,7 @@ class Exports:
             name: what clients ask for; the node's name by default.
             description: a text for people.
             writable: clients may write.
+            writethrough: what they change is stable when they are answered.
 
         Raises:
             NodeError: a name is taken or makes no sense, the node has other users who do not allow
@@ -172,7 +174,13 @@ class Exports:
         user = self._claim(node, of_export(writable=writable))
         name = node_name if name is None else name
         try:
-            offered = Export(name, node.door, description=description, read_only=not writable)
+            offered = Export(
+                name,
+                node.door,
+                description=description,
+                read_only=not writable,
+                writethrough=writethrough,
+            )
             server = self._offer(offered)
         except NodeError:
             self._graph.detach(user)

@@ -87,6 +87,7 @@ class Export:
         node: what they read and write.
         description: a text for people.
         read_only: refuse changing requests, also where the node would take them.
+        writethrough: what was changed is stable when it is answered, as if each request said so.
         bitmaps: dirty bitmaps by name, offered as ``qemu:dirty-bitmap:NAME``.
     """
 
@@ -97,12 +98,14 @@ class Export:
         *,
         description: str = "",
         read_only: bool = False,
+        writethrough: bool = False,
         bitmaps: Mapping[str, DirtyBitmapView] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.node = node
         self.description = description
         self.read_only = read_only
+        self.writethrough = writethrough
         self._bitmaps = dict(bitmaps)
 
     def set_bitmap(self, name: str, bitmap: DirtyBitmapView | None) -> None:

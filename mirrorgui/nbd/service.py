@@ -81,6 +81,7 @@ class Service:
         self._structured = agreement.structured
         self._contexts = agreement.contexts
         self.read_only = self._export.read_only or self._node.read_only
+        self.writethrough = self._export.writethrough
         self._counters = counters
         self._counting = threading.Lock()
         self._handlers: dict[int, Callable[[Job], Reply]] = {
@@ -198,7 +199,7 @@ class Service:
         return self._changed(job)
 
     def _changed(self, job: Job) -> Reply:
-        if job.flags & CommandFlag.FUA:
+        if job.flags & CommandFlag.FUA or self.writethrough:
             self._node.flush()
         return self._success(job)
 

@@ -251,7 +251,9 @@ class Transmission:
         counters = self._counters
         counters.writes += 1
         length = len(data)
-        if flags or not length or offset + length > self._size or self._service.read_only:
+        service = self._service
+        is_plain = not flags and length and not service.read_only and not service.writethrough
+        if not is_plain or offset + length > self._size:
             self._perform_or_hand_over(Job(flags, _WRITE, cookie, offset, length, data), last)
             return
         counters.bytes_written += length

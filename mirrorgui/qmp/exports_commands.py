@@ -34,6 +34,9 @@ def _address(given: Mapping[str, Any]) -> NbdAddress:
         path = str(data["path"])
         return NbdAddress(socket_path=f"\0{path}" if data.get("abstract") else path)
     if kind == "inet":
+        for name in ("to", "ipv4", "ipv6", "mptcp"):
+            if name in data:
+                raise QmpError(f"Option '{name}' is not supported")
         port = str(data["port"])
         if not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
             raise QmpError(
@@ -59,9 +62,14 @@ async def block_export_add(house: House, args: Arguments) -> None:
         raise QmpError(f"Exports of type '{args['type']}' are not supported")
     if "iothread" in args:
         raise QmpError(f'iothread "{args["iothread"]}" not found')
+    if args["allocation-depth"]:
+        raise QmpError("Option 'allocation-depth' is not supported")
     for bitmap in args.get("bitmaps", ()):
-        name = bitmap if isinstance(bitmap, str) else bitmap["name"]
-        raise QmpError(f"Bitmap '{name}' is not found")
+        if isinstance(bitmap, str):
+            raise QmpError(f"Bitmap '{bitmap}' is not found")
+        if bitmap["node"] not in house.graph:
+            raise QmpError(f"Node '{bitmap['node']}' not found")
+        raise QmpError(f"Dirty bitmap '{bitmap['name']}' not found")
     with qemu_words():
         house.exports.add(
             args["id"],
@@ -69,6 +77,7 @@ async def block_export_add(house: House, args: Arguments) -> None:
             name=args.get("name"),
             description=args.get("description", ""),
             writable=args["writable"],
+            writethrough=args["writethrough"],
         )
 
 

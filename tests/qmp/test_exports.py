@@ -166,3 +166,44 @@ def test_a_server_listens_on_tcp_too(ours: Peer) -> None:
     ours.ok("nbd-server-stop")
     refused = ours.desc("nbd-server-start", addr={"type": "inet", "data": wrong})
     assert refused.startswith("address resolution failed for 127.0.0.1:no-port: ")
+
+
+def test_options_of_exports_are_refused_alike(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        empty(peer, "s.raw")
+        peer.ok("blockdev-add", raw("s"))
+        peer.ok("nbd-server-start", addr=ADDRESS)
+        for bitmap in ("b", {"node": "s", "name": "b"}, {"node": "nobody", "name": "b"}):
+            refused = add(peer, "e", "s", bitmaps=[bitmap])
+            assert isinstance(refused, dict)
+            assert "error" in refused
+        assert peer.ok("query-block-exports") == []
+
+    play_on_both(peers, script)
+
+
+@pytest.mark.parametrize("writethrough", [True, False])
+@pytest.mark.parametrize("command", ["write 0 4k", "write -z 0 4k", "discard 0 4k", "write 0 2M"])
+def test_writethrough_makes_each_change_stable(
+    ours: Peer, command: str, *, writethrough: bool
+) -> None:
+    (ours.folder / "s.raw").write_bytes(bytes(4 * MiB))
+    fails = {"event": "none", "iotype": "flush"}
+    file = {"driver": "file", "filename": "s.raw"}
+    bug = {"driver": "blkdebug", "image": file, "inject-error": [fails], "node-name": "s"}
+    ours.ok("blockdev-add", bug)
+    ours.ok("nbd-server-start", addr=ADDRESS)
+    add(ours, "e", "s", writable=True, writethrough=writethrough)
+    uri = f"nbd+unix:///s?socket={ours.folder / 'n.sock'}"
+    run = ["qemu-io", "-f", "raw", "-t", "writeback", "-c", command, "-c", "read 0 4k", uri]
+    told = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert ("Input/output error" in told.stdout.partition("read ")[0]) == writethrough, told
+
+
+def test_an_option_that_would_have_no_effect_is_refused(ours: Peer) -> None:
+    ours.ok("blockdev-add", driver="null-co", node_name="n", size=MiB)
+    ours.ok("nbd-server-start", addr=ADDRESS)
+    refused = add(ours, "e", "n", **{"allocation-depth": True})
+    assert isinstance(refused, dict)
+    assert refused["error"]["desc"] == "Option 'allocation-depth' is not supported"
+    assert add(ours, "e", "n", **{"allocation-depth": False}) == {"return": {}}
