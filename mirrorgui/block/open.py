@@ -32,6 +32,11 @@ __all__ = [
 NOT_SHARED = "force-share=on can only be used with read-only images"
 """QEMU's refusal of an image that would be written although others do so."""
 
+NO_UNMAP = (
+    "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
+)
+"""QEMU's refusal of zeroes that are to give back storage where nothing may."""
+
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -146,11 +151,11 @@ class _Generic:
 
 
 def _take_generic(options: Options) -> _Generic:
-    return _Generic(
-        discard=options.take_choice("discard", ("unmap", "ignore"), "unmap"),
-        detect_zeroes=options.take_choice("detect-zeroes", ("off", "on", "unmap"), "off"),
-        no_flush=_take_cache(options),
-    )
+    discard = options.take_choice("discard", ("unmap", "ignore"), "unmap")
+    detect_zeroes = options.take_choice("detect-zeroes", ("off", "on", "unmap"), "off")
+    if detect_zeroes == "unmap" and discard != "unmap":
+        raise InvalidInput(options.name_of("detect-zeroes"), detect_zeroes, NO_UNMAP)
+    return _Generic(discard=discard, detect_zeroes=detect_zeroes, no_flush=_take_cache(options))
 
 
 def _take_cache(options: Options) -> bool:

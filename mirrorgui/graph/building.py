@@ -179,6 +179,9 @@ class Builder:
                 raise NodeError(f"{why}Cannot find device='{given}' nor node-name='{given}'")
             return given
         handed = {key: options[key] for key in _HANDED_DOWN if key in options}
+        if "cache" in options:  # each of its members for itself
+            handed["cache"] = {**options["cache"], **given.get("cache", {})}
+            given = {key: value for key, value in given.items() if key != "cache"}
         if role == "backing":
             handed["read-only"] = True
             return self._backing({**handed, **given}, above)

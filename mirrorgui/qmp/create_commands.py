@@ -13,7 +13,7 @@ from mirrorgui.blocking import in_thread
 from mirrorgui.errors import ImageRefused, InvalidInput, MirrorGUIError
 from mirrorgui.graph.creating import CreateJob
 from mirrorgui.graph.nodes import GraphNode, from_outside, shares_all
-from mirrorgui.graph.permissions import Permission
+from mirrorgui.graph.permissions import ALL, Access, Permission
 from mirrorgui.house import House
 from mirrorgui.qmp.dispatch import Arguments, command
 from mirrorgui.qmp.errors import QmpError
@@ -42,6 +42,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Backing file and preallocation can only be used at the same time if extended_l2 is on",
         "",
     ),
+    "backing_file": ("A backing file needs backing-fmt: what is guessed can be wrong", ""),
     "backing_format": ("Backing format cannot be used without backing file", ""),
 }
 """An option of a new qcow2 image -> QEMU's text for a wrong value, and for one of version 3."""
@@ -93,14 +94,18 @@ def _make_file(options: Options) -> None:
     preallocation = str(options.get("preallocation", "off"))
     if preallocation == "metadata":
         raise ImageRefused("filename", name, "Unsupported preallocation mode: metadata")
+    if options.get("nocow") or options.get("extent-size-hint"):
+        option = "nocow" if options.get("nocow") else "extent-size-hint"
+        raise ImageRefused(option, options[option], f"Option '{option}' is not supported")
     with _system_errors(name):
         fd = os.open(name, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
         with contextlib.suppress(locks.LocksUnavailableError):
             locks.lock_image(fd, *locks.RESIZE)
-        with _system_errors(name):
+        with _system_errors(name, "Could not resize file"):
             os.ftruncate(fd, 0)
             os.ftruncate(fd, size)
+        with _system_errors(name):
             preallocate_file(fd, 0, size, preallocation)
             os.fsync(fd)
     except locks.LockConflict as conflict:
@@ -113,12 +118,13 @@ def _make_file(options: Options) -> None:
 
 
 @contextlib.contextmanager
-def _system_errors(name: str) -> Iterator[None]:
+def _system_errors(name: str, what: str = "") -> Iterator[None]:
     try:
         yield
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "File too large"
-        raise ImageRefused("filename", name, f"Could not create '{name}': {reason}") from error
+        what = what or f"Could not create '{name}'"
+        raise ImageRefused("filename", name, f"{what}: {reason}") from error
 
 
 # qcow2
@@ -128,6 +134,8 @@ async def _create_qcow2(house: House, options: Options) -> None:
     from mirrorgui.block.qcow2.create import create_qcow2
     from mirrorgui.block.qcow2.create_options import CreateOptions
 
+    if "encrypt" in options:
+        raise ImageRefused("encrypt", options["encrypt"], "Encrypted images are not made")
     if options["size"] % 512:
         raise ImageRefused("size", options["size"], "Image size must be a multiple of 512 bytes")
     names = ("cluster-size", "lazy-refcounts", "refcount-bits", "preallocation", "extended-l2")
@@ -160,10 +168,12 @@ async def _writing(house: House, child: str | Options) -> AsyncIterator[GraphNod
         node = house.graph.find_device(child)
     else:
         node = await house.add_node(child, by_monitor=False)
-    need = Permission.WRITE | Permission.RESIZE
+    need = Permission.WRITE | Permission.RESIZE  # alone: whoever wrote meanwhile would be in it
     user = None
     try:
         user = house.graph.attach(from_outside(node, shares_all(need)))
+        user.access = Access(need, ALL & ~need)
+        house.graph.check(node)
         yield node
     finally:
         if user is not None:

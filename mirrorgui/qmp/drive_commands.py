@@ -6,6 +6,7 @@ from typing import Any
 from mirrorgui.block.creation import TargetMode
 from mirrorgui.block.findings import refuse_if_unsafe
 from mirrorgui.block.identity import identify_node, identify_path
+from mirrorgui.block.naming import format_of
 from mirrorgui.block.open import DRIVERS, PROTOCOLS, probe, with_format
 from mirrorgui.block.overlap import check_overlap
 from mirrorgui.block.spec import has_protocol, parse_spec
@@ -16,7 +17,7 @@ from mirrorgui.graph.building import GUESSED
 from mirrorgui.graph.nodes import GraphNode
 from mirrorgui.graph.placing import check_replaces
 from mirrorgui.house import House
-from mirrorgui.mirror.options import check_granularity
+from mirrorgui.mirror.options import SyncMode, check_granularity
 from mirrorgui.pair import plan_by_node
 from mirrorgui.qmp.dispatch import Arguments, command
 from mirrorgui.qmp.errors import QmpError
@@ -102,11 +103,19 @@ def _create(source: GraphNode, request: MirrorRequest) -> Created | None:
         raise QmpError(there.in_use)
     found = check_overlap(identify_node(source.node), there, may_stand_on_source=True)
     refuse_if_unsafe(found, {"source": source.name, "target": request.target})
+    image_format = request.target_format or format_of(source.node)
+    if image_format != "qcow2" and _needs_backing(source, request.options.sync):
+        raise QmpError(f"Backing file not supported for file format '{image_format}'")
     if there.device is not None:
         raise QmpError(f"'{request.target}' is a device; use mode 'existing'")
     if not Path(request.target).absolute().parent.is_dir():
         raise QmpError(f"Could not create '{request.target}': No such file or directory")
     return create_target(plan_by_node(request, source.node), request.target, replace=True)
+
+
+def _needs_backing(source: GraphNode, sync: SyncMode) -> bool:
+    """Whether a new target would be less than the source without a backing file."""
+    return sync is SyncMode.NONE or (sync is SyncMode.TOP and source.node.backing is not None)
 
 
 def _options(source: GraphNode, request: MirrorRequest) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from mirrorgui.qmp.dispatch import Arguments, command
 from mirrorgui.qmp.errors import QmpError
 from mirrorgui.qmp.refusals import qemu_words
 
+_SHOWS = {"raw": "file", "blkdebug": "image", "mirror_top": "backing"}
+"""Driver -> the child that it shows as it is."""
+
 _BLOCK = 512
 """Unit of ``st_blocks`` in bytes."""
 
@@ -104,6 +107,14 @@ def _below(node: GraphNode) -> GraphNode | None:
     return node.child("image") if node.driver == "blkdebug" else node.child("backing")
 
 
+def _shown_by(node: GraphNode) -> GraphNode | None:
+    """Return the node that one shows as it is, through all that do so."""
+    below: GraphNode | None = node
+    while below is not None and below.driver in _SHOWS:
+        below = below.child(_SHOWS[below.driver])
+    return below
+
+
 def _image(
     node: GraphNode, specific: Mapping[str, dict[str, Any]], *, flat: bool
 ) -> dict[str, Any]:
@@ -120,6 +131,9 @@ def _image(
         status = os.fstat(bottom.fileno())
         image["actual-size"] = getattr(status, "st_blocks", 0) * _BLOCK
     image |= specific.get(node.name, {})
+    if "cluster-size" not in image and (shown := _shown_by(node)) is not None:
+        sizes = specific.get(shown.name, {})
+        image |= {name: sizes[name] for name in sizes if name == "cluster-size"}
     below = _below(node)
     if below is not None and not flat:
         image["backing-image"] = _image(below, specific, flat=False)

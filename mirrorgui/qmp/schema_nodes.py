@@ -203,6 +203,32 @@ BLOCKDEV_OPTIONS: Object = Object(
 )
 """The arguments of ``blockdev-add``."""
 
+_HASHES = Words.of("md5 sha1 sha224 sha256 sha384 sha512 ripemd160")
+_CREATE_ENCRYPT = Object(
+    (needed("format", Words(("qcow", "luks"))),),
+    "format",
+    {
+        "qcow": (optional("key-secret", STRING),),
+        "luks": (
+            optional("key-secret", STRING),
+            optional(
+                "cipher-alg",
+                Words.of(
+                    """
+                    aes-128 aes-192 aes-256 des 3des cast5-128 serpent-128 serpent-192 serpent-256
+                    twofish-128 twofish-192 twofish-256
+                    """
+                ),
+            ),
+            optional("cipher-mode", Words.of("ecb cbc xts ctr")),
+            optional("ivgen-alg", Words.of("plain plain64 essiv")),
+            optional("ivgen-hash-alg", _HASHES),
+            optional("hash-alg", _HASHES),
+            optional("iter-time", INT),
+        ),
+    },
+)
+
 _CREATE_MEMBERS: dict[str, tuple[Member, ...]] = {
     "file": (
         needed("filename", STRING),
@@ -220,7 +246,7 @@ _CREATE_MEMBERS: dict[str, tuple[Member, ...]] = {
         optional("version", Words(("v2", "v3"))),
         optional("backing-file", STRING),
         optional("backing-fmt", Words(DRIVERS)),
-        optional("encrypt", Object((needed("format", Words(("qcow", "luks"))),))),
+        optional("encrypt", _CREATE_ENCRYPT),
         optional("cluster-size", SIZE),
         optional("preallocation", PREALLOCATION),
         optional("lazy-refcounts", BOOLEAN),

@@ -135,3 +135,25 @@ def test_the_snapshot_tells_the_job_and_its_map(ours: Peer) -> None:
     assert len(told["map"]["copied"]) == told["map"]["cells"] == 5
     assert sum(told["map"]["dirty"]) == sum(told["map"]["failed"]) == 0
     assert ours.execute("x-mirror-snapshot", id="nobody")["error"]["class"] == "DeviceNotActive"
+
+
+@pytest.mark.parametrize("sync", ["none", "top"])
+def test_a_target_that_needs_a_backing_file_and_can_have_none_is_refused_alike(
+    peers: Peers, sync: str
+) -> None:
+    """A guest would find nothing there, after the switch, but what it wrote meanwhile."""
+
+    def script(peer: Peer) -> None:
+        empty(peer, "s.raw")
+        (peer.folder / "t.raw").write_bytes(b"mine")
+        qemu_img(peer.folder, "create", "-f", "qcow2", "-b", "s.raw", "-F", "raw", "o.qcow2")
+        peer.ok("blockdev-add", raw("s"))
+        file = {"driver": "file", "filename": "o.qcow2"}
+        peer.ok("blockdev-add", driver="qcow2", node_name="o", file=file, backing="s")
+        peer.desc(
+            "drive-mirror",
+            {"job-id": "job", "device": "o", "target": "t.raw", "format": "raw", "sync": sync},
+        )
+        assert (peer.folder / "t.raw").read_bytes() == b"mine"
+
+    play_on_both(peers, script, without_refused_jobs)

@@ -283,3 +283,79 @@ def test_a_read_only_node_over_a_writable_one_is_read_only(ours: Peer) -> None:
     ours.ok("nbd-server-start", addr={"type": "unix", "data": {"path": "n.sock"}})
     refused = ours.desc("block-export-add", type="nbd", id="e", node_name="r", writable=True)
     assert refused == "Cannot export read-only node as writable"
+
+
+def test_an_image_is_not_made_where_others_write(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        empty(peer, "n.qcow2")
+        peer.ok("blockdev-add", driver="file", node_name="f", filename="n.qcow2")
+        peer.ok("nbd-server-start", addr={"type": "unix", "data": {"path": "n.sock"}})
+        for writable in (True, False):
+            export = {"type": "nbd", "id": "e", "node-name": "f", "writable": writable}
+            peer.ok("block-export-add", export)
+            create(peer, driver="qcow2", file="f", size=MiB)
+            peer.ok("block-export-del", id="e")
+            peer.wait_for("BLOCK_EXPORT_DELETED", id="e")
+        assert (peer.folder / "n.qcow2").read_bytes() == bytes(MiB)
+
+    play_on_both(peers, script)
+
+
+def test_what_cannot_be_made_is_not_made_without_it(ours: Peer) -> None:
+    """Encryption, or a file for the data that is the image itself: never left out silently."""
+    empty(ours, "n.qcow2")
+    ours.ok("blockdev-add", driver="file", node_name="f", filename="n.qcow2")
+    secret = {"format": "luks", "key-secret": "s", "cipher-alg": "aes-256", "iter-time": 10}
+    for wrong in ({"encrypt": secret}, {"encrypt": {"format": "qcow"}}, {"data-file": "f"}):
+        ours.forget_events()
+        options = {"driver": "qcow2", "file": "f", "size": MiB, **wrong}
+        ours.ok("blockdev-create", job_id="job", options=options)
+        ours.wait_for_status("concluded")
+        (job,) = ours.ok("query-jobs")
+        expected = "Permission conflict" if "data-file" in wrong else "Encrypted images"
+        assert job["error"].startswith(expected)
+        ours.ok("job-dismiss", id="job")
+    assert (ours.folder / "n.qcow2").read_bytes() == bytes(MiB)
+
+
+def test_files_too_large_and_empty_images_are_told_alike(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        empty(peer, "n.qcow2")
+        (peer.folder / "n.qcow2").write_bytes(b"")
+        create(peer, driver="file", filename="n.raw", size=(1 << 63) - 1)
+        file = {"driver": "file", "filename": "n.qcow2"}
+        peer.desc("blockdev-add", driver="qcow2", node_name="q", file=file)
+        qemu_img(peer.folder, "create", "-f", "qcow2", "n.qcow2", "1M")
+        for sizes in (
+            {"cache-size": MiB, "l2-cache-size": 2 * MiB},
+            {"cache-size": MiB, "refcount-cache-size": 2 * MiB},
+            {"cache-size": MiB, "l2-cache-size": MiB, "refcount-cache-size": MiB},
+        ):
+            peer.desc("blockdev-add", driver="qcow2", node_name="q", file=file, **sizes)
+        ignored = {"discard": "ignore", "detect-zeroes": "unmap"}
+        peer.desc("blockdev-add", driver="qcow2", node_name="q", file=file, **ignored)
+
+    play_on_both(peers, script)
+
+
+def test_what_shows_a_qcow2_image_tells_its_clusters_and_what_is_inherited(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        qemu_img(peer.folder, "create", "-f", "qcow2", "q.qcow2", "1M")
+        empty(peer, "t.raw")
+        peer.add("t", "t.raw")
+        file = {"driver": "file", "filename": "q.qcow2", "cache": {"direct": False}}
+        peer.ok("blockdev-add", driver="qcow2", node_name="q", file=file, cache={"no-flush": True})
+        peer.ok("blockdev-add", driver="blkdebug", node_name="bug", image="q")
+        described(peer)
+        peer.ok("blockdev-del", node_name="bug")
+        mirror = {"job-id": "job", "device": "q", "target": "t", "sync": "none"}
+        peer.ok("blockdev-mirror", mirror)
+        peer.wait_for("BLOCK_JOB_READY")
+        described(peer)
+
+    def described(peer: Peer) -> None:
+        nodes = peer.asked("query-named-block-nodes")
+        told = [(node["drv"], node["cache"], node["image"].get("cluster-size")) for node in nodes]
+        peer.messages.append({"return": told})
+
+    play_on_both(peers, script)
