@@ -226,6 +226,8 @@ class MirrorJob(JobLife):
         if record.ready and not force:
             record.soft_cancelled = True
             record.completing = False
+        if record.pause_wanted:  # forced: it goes on, if only to its end
+            record.io_status = "ok"
         if not record.ready or force or record.status is JobStatus.PENDING:
             self._drop_everything()
         record.wake()

@@ -102,7 +102,8 @@ class Client:
             text = f"Expecting capabilities negotiation with '{NEGOTIATE}'"
             raise QmpError(text, ErrorClass.COMMAND_NOT_FOUND)
         if request.is_oob:
-            self._dispatcher.require(request.name)
+            if request.name != NEGOTIATE:
+                self._dispatcher.require(request.name)
             raise QmpError(f"The command {request.name} does not support OOB")
         if request.name == NEGOTIATE:
             return self._negotiate(request)

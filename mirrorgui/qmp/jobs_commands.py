@@ -186,7 +186,7 @@ def _describe_block_job(job: MirrorJob) -> dict[str, Any]:
         "len": snapshot.length,
         "offset": snapshot.offset,
         "busy": _is_busy(snapshot),
-        "paused": snapshot.paused or snapshot.pause_requested,
+        "paused": _is_paused(snapshot),
         "speed": snapshot.speed,
         "io-status": snapshot.io_status,
         "ready": snapshot.status in _READY,
@@ -196,6 +196,12 @@ def _describe_block_job(job: MirrorJob) -> dict[str, Any]:
         "actively-synced": snapshot.actively_synced,
     }
     return _with_error(job, told)
+
+
+def _is_paused(snapshot: JobSnapshot) -> bool:
+    """Whether it is kept from working; nothing keeps what has ended, whatever did before."""
+    is_over = snapshot.status is JobStatus.CONCLUDED
+    return not is_over and (snapshot.paused or snapshot.pause_requested)
 
 
 def _is_busy(snapshot: JobSnapshot) -> bool:

@@ -281,3 +281,15 @@ def test_an_error_when_ready_stops_in_standby(peers: Peers) -> None:
         compare(peer, "s.raw", "t.raw")
 
     play_on_both(peers, script, progress)
+
+
+def test_a_forced_cancel_resets_the_io_status_of_a_job_that_an_error_stopped(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        broken(peer, "s", at(READ))
+        mirror(peer, auto_dismiss=False, buf_size=64 * KiB, on_source_error="stop")
+        peer.wait_for_status("paused")
+        peer.ok("job-cancel", id="job")
+        peer.wait_for_status("concluded")
+        peer.ok("query-block-jobs")
+
+    play_on_both(peers, script, progress)

@@ -1,5 +1,6 @@
 """Each row of ``mirrorgui/qmp/DIFFERENCES.md``, on both programs where that is possible."""
 
+import json
 import os
 import re
 import subprocess
@@ -20,8 +21,11 @@ from tests.qmp.peers import Peer, running, start_daemon, start_ours
 from tests.qmp.scripts import (
     KiB,
     MiB,
+    allocated,
     compare,
     complete,
+    export,
+    guest,
     images,
     img,
     mirror,
@@ -45,6 +49,10 @@ def difference(row: str) -> Callable[[Test], Test]:
         return test
 
     return register
+
+
+def file_of(name: str) -> dict[str, str]:
+    return {"driver": "file", "filename": name}
 
 
 def test_every_row_has_a_test_and_every_test_a_row() -> None:
@@ -200,6 +208,9 @@ def test_fewer_commands(peers: Peers) -> None:
         {"aio": "native"},
         {"cache": {"direct": True}},
         {"pr-manager": "x"},
+        {"drop-cache": True},
+        {"driver": "blkdebug", "max-discard": 512},
+        {"driver": "blkdebug", "inject-error": [{"event": "l1_update"}]},
         {"driver": "qcow2", "overlap-check": "all"},
         {"driver": "qcow2", "cache-clean-interval": 600},
         {"driver": "qcow2", "l2-cache-entry-size": 4096},
@@ -214,7 +225,10 @@ def test_unsupported_options(peers: Peers, option: dict[str, Any]) -> None:
         path = ours.folder / "s.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
         place = {"file": {"driver": "file", "filename": "s.qcow2"}}
-    ours.desc("blockdev-add", {"driver": "file", **place, "node-name": "s", **option})
+    elif "driver" in option:
+        place = {"image": {"driver": "file", "filename": "s.raw"}}
+    refused = ours.desc("blockdev-add", {"driver": "file", **place, "node-name": "s", **option})
+    assert "unexpected" not in refused
     assert ours.ok("query-named-block-nodes") == []
 
 
@@ -287,6 +301,8 @@ def test_numbers() -> None:
     assert infinite.error is not None
     (zero,) = read(b"[0e5]")
     assert zero.value == [0]
+    (whole,) = read(b"[1e5]")
+    assert json.dumps(whole.value) == "[100000.0]"
 
 
 @difference("negative-sizes")
@@ -440,6 +456,146 @@ def test_locks_at_open(peers: Peers) -> None:
     assert mirror(daemon)["error"]["desc"] == 'Failed to get shared "consistent read" lock'
     text = ours.desc("blockdev-add", driver="file", filename="a.raw", node_name="t")
     assert text == 'Failed to get "write" lock'
+
+
+@difference("discard-default")
+def test_discard_default(peers: Peers) -> None:
+    for peer in peers:
+        path = peer.image("s.raw", MiB, pattern(MiB))
+        peer.add("s", "s.raw")
+        guest(export(peer, "s"), "discard 0 512k", "flush")
+        assert (allocated(path) < MiB) == peer.is_ours
+        ignoring = {"discard": "ignore", "detect-zeroes": "unmap"}
+        peer.image("t.raw", MiB)
+        for options in (ignoring, {"detect-zeroes": "unmap"}):
+            node = {"driver": "file", "filename": "t.raw", "node-name": "t", **options}
+            answer = peer.execute("blockdev-add", node)
+            assert ("return" in answer) == (peer.is_ours and "discard" not in options)
+
+
+@difference("zero-pass")
+def test_zero_pass(peers: Peers) -> None:
+    fails = {"event": "none", "iotype": "write-zeroes"}
+    for peer in peers:
+        peer.image("s.raw", MiB, pattern(MiB))
+        peer.image("t.raw", MiB)
+        peer.add("s", "s.raw")
+        unmap = {"discard": "unmap"}
+        bug = {"driver": "blkdebug", "image": {**file_of("t.raw"), **unmap}, **unmap}
+        peer.ok("blockdev-add", {**bug, "inject-error": [fails], "node-name": "t"})
+        mirror(peer)
+        peer.wait_for("BLOCK_JOB_READY" if peer.is_ours else "BLOCK_JOB_ERROR")
+
+
+@difference("status-errors")
+@pytest.mark.parametrize("policy", ["report", "ignore"])
+def test_status_errors(peers: Peers, policy: str) -> None:
+    fails = {"event": "none", "iotype": "block-status"}
+    for peer in peers:
+        peer.image("s.raw", MiB, pattern(MiB))
+        peer.image("t.raw", MiB)
+        image = {"driver": "file", "filename": "s.raw"}
+        bug = {"driver": "blkdebug", "image": image, "inject-error": [fails], "node-name": "s"}
+        peer.ok("blockdev-add", bug)
+        peer.add("t", "t.raw")
+        mirror(peer, on_source_error=policy)
+        if peer.is_ours:
+            peer.wait_for("BLOCK_JOB_ERROR", operation="read", action=policy)
+        if policy == "ignore" or not peer.is_ours:
+            peer.wait_for("BLOCK_JOB_READY")
+            complete(peer)
+            compare(peer, "s.raw", "t.raw")
+
+
+@difference("backing-format")
+def test_backing_format(peers: Peers) -> None:
+    for peer in peers:
+        peer.image("base.raw", MiB)
+        peer.add("f", "base.raw")
+        options = {"driver": "qcow2", "file": "f", "size": MiB, "backing-file": "base.raw"}
+        peer.ok("blockdev-create", job_id="create", options=options)
+        peer.wait_for_status("concluded", "create")
+        (job,) = peer.ok("query-jobs")
+        assert ("backing-fmt" in job.get("error", "")) == peer.is_ours
+        peer.ok("job-dismiss", id="create")
+
+
+@difference("absolute-backing")
+def test_absolute_backing(peers: Peers) -> None:
+    for peer in peers:
+        peer.image("s.raw", MiB)
+        peer.ok("blockdev-add", driver="raw", node_name="s", file=file_of("s.raw"))
+        given = {"job-id": "job", "device": "s", "target": "t.qcow2", "format": "qcow2"}
+        peer.ok("drive-mirror", {**given, "sync": "none"})
+        peer.wait_for("BLOCK_JOB_READY")
+        told = json.loads(img(peer, "info", "-U", "--output=json", "t.qcow2"))
+        expected = peer.folder / "s.raw" if peer.is_ours else "s.raw"
+        assert told["backing-filename"] == str(expected)
+
+
+@difference("created-files")
+def test_created_files(peers: Peers) -> None:
+    for peer in peers:
+        path = peer.image("n.qcow2", MiB, b"old" * 1000)
+        peer.add("f", "n.qcow2")
+        for size in (1 << 60, MiB):
+            peer.forget_events()
+            options = {"driver": "qcow2", "file": "f", "size": size}
+            peer.ok("blockdev-create", job_id="create", options=options)
+            peer.wait_for_status("concluded", "create")
+            peer.ok("job-dismiss", id="create")
+            if size > MiB:
+                assert path.read_bytes().startswith(b"old" if peer.is_ours else b"QFI\xfb")
+        assert path.stat().st_size == (4 * 64 * KiB if peer.is_ours else MiB)
+
+
+@difference("json-names")
+def test_json_names(peers: Peers) -> None:
+    for peer in peers:
+        peer.image("s.raw", MiB)
+        peer.ok("blockdev-add", driver="raw", node_name="s", file=file_of("s.raw"), offset=512)
+        (node,) = [each for each in peer.ok("query-named-block-nodes") if each["node-name"] == "s"]
+        assert node["file"].startswith("s.raw" if peer.is_ours else "json:{")
+
+
+@difference("empty-options")
+def test_empty_options(peers: Peers) -> None:
+    for peer in peers:
+        peer.image("s.raw", MiB)
+        answer = peer.execute("blockdev-add", {**file_of("s.raw"), "node-name": "s", "cache": {}})
+        assert ("return" in answer) == peer.is_ours
+
+
+@difference("default-export")
+def test_default_export(peers: Peers) -> None:
+    for peer in peers:
+        peer.image("s.raw", MiB)
+        peer.add("s", "s.raw")
+        uri = export(peer, "s").replace("/disk?", "/?")
+        told = subprocess.run(["nbdinfo", "--size", uri], capture_output=True, check=False)
+        assert (told.returncode == 0) == peer.is_ours
+
+
+@difference("socket-files")
+def test_socket_files(peers: Peers) -> None:
+    for peer in peers:
+        path = peer.image("s.raw", MiB)
+        addr = {"type": "unix", "data": {"path": "s.raw"}}
+        assert ("error" in peer.execute("nbd-server-start", addr=addr)) == peer.is_ours
+        assert path.is_file() == peer.is_ours
+        peer.execute("nbd-server-stop")
+
+
+@difference("inet-addresses")
+@pytest.mark.parametrize(
+    "wrong",
+    [{"port": "http-alt"}, {"port": "99999"}, {"host": ""}, {"to": 9}, {"ipv6": False}],
+    ids=str,
+)
+def test_inet_addresses(peers: Peers, wrong: dict[str, Any]) -> None:
+    _, ours = peers
+    data = {"host": "127.0.0.1", "port": "0", **wrong}
+    ours.desc("nbd-server-start", addr={"type": "inet", "data": data})
 
 
 @difference("version")

@@ -123,6 +123,9 @@ async def test_each_client_negotiates_for_itself(address: Address) -> None:
         ):
             answer = await client.ask({"exec-oob": "query-version"})
             assert answer["error"]["desc"] == text
+        answer = await two.ask({"exec-oob": "qmp_capabilities"})
+        assert answer["error"]["desc"] == "The command qmp_capabilities does not support OOB"
+        for client in (one, two):
             await client.close()
 
 
