@@ -24,6 +24,13 @@ def require_not_busy(source: GraphNode, target: GraphNode) -> None:
     target.require_not_busy()
 
 
+def unfiltered(node: GraphNode) -> GraphNode:
+    """Return the node that one shows as it is, whatever filters are in between."""
+    while node.driver == "blkdebug" and (below := node.child("image")) is not None:
+        node = below
+    return node
+
+
 def check_replaces(graph: Graph, source: GraphNode, name: str) -> GraphNode:
     """Return the node that the target is to replace at the end, instead of the source.
 

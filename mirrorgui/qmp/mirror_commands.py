@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mirrorgui.errors import NodeError
 from mirrorgui.graph.nodes import GraphNode
-from mirrorgui.graph.placing import check_replaces, require_not_busy, require_root
+from mirrorgui.graph.placing import check_replaces, require_not_busy, require_root, unfiltered
 from mirrorgui.house import House
 from mirrorgui.mirror.bitmap import MapWords
 from mirrorgui.mirror.options import (
@@ -81,7 +81,7 @@ def check_start(
     if "replaces" in args:
         replaced = check_replaces(house.graph, source, args["replaces"])
     check_options(args)
-    if source is target:
+    if unfiltered(source) is unfiltered(target):
         raise QmpError("Can't mirror node into itself")
     return None if replaced is source else replaced
 

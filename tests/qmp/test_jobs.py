@@ -157,3 +157,17 @@ def test_a_target_that_needs_a_backing_file_and_can_have_none_is_refused_alike(
         assert (peer.folder / "t.raw").read_bytes() == b"mine"
 
     play_on_both(peers, script, without_refused_jobs)
+
+
+def test_a_node_is_not_mirrored_onto_what_a_filter_shows(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        empty(peer, "t.raw")
+        peer.add("t", "t.raw")
+        peer.ok("blockdev-add", driver="blkdebug", node_name="bug", image="t")
+        peer.ok("blockdev-add", driver="blkdebug", node_name="top", image="bug")
+        for target in ("bug", "t"):
+            mirror = {"job-id": "job", "device": "top", "target": target, "sync": "full"}
+            refused = peer.desc("blockdev-mirror", mirror)
+            assert refused == "Can't mirror node into itself"
+
+    play_on_both(peers, script, without_refused_jobs)
