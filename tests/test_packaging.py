@@ -262,7 +262,10 @@ def test_the_window_finds_its_resources(place: str, unpacked: Path, tmp_path: Pa
 COMMANDS = [f"packaging/{name}" for name in ("run", "test", "deb", "bundle", "wheel", "windows")]
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "packaging/setup.sh", "packaging/freeze/freeze.sh"])
+SOURCED = [f"packaging/{name}.sh" for name in ("setup", "runs", "freeze/freeze")]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *SOURCED])
 def test_the_shell_code_parses(name: str) -> None:
     _run("bash", "-n", ROOT / name)
 
