@@ -164,7 +164,13 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     run.add_argument("--granularity", default="0", metavar="SIZE", help="default: 64K")
     run.add_argument("--buf-size", default="0", metavar="SIZE", help="default: 16M")
     run.add_argument("--speed", default="0", metavar="SIZE", help="bytes a second; 0: unlimited")
-    run.add_argument("--copy-mode", default="background", metavar="background|write-blocking")
+    run.add_argument(
+        "--copy-mode",
+        default="background",
+        metavar="background|write-blocking",
+        help="write-blocking: a guest's write reaches TARGET, too, before it is answered"
+        " (default: background)",
+    )
     for end in ("source", "target"):
         run.add_argument(
             f"--on-{end}-error",

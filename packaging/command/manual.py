@@ -57,7 +57,7 @@ def _option(option: Option) -> str:
 
 
 def _sentence(phrase: str) -> str:
-    return f"{phrase[:1].upper()}{phrase[1:].rstrip('.')}." if phrase else r"\&"
+    return f"{phrase[:1].upper()}{phrase[1:]}{'' if phrase.endswith('.') else '.'}"
 
 
 def _escaped(text: str) -> str:

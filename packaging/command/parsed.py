@@ -26,7 +26,7 @@ class Option:
     Attributes:
         flags: as they are typed, such as ``--json``.
         metavar: how help names its value; empty when it takes none.
-        help: one phrase, without a full stop.
+        help: one phrase, without a full stop, but for the three dots of a list that goes on.
         choices: the values it takes, when they can be told.
         is_file: its value names a file.
     """
@@ -98,5 +98,6 @@ def _option(action: argparse.Action) -> Option:
         choices = tuple(metavar.split("|"))
     elif metavar == _FORMAT:
         choices = tuple(LABELS)
-    text = (action.help or "").rstrip(".")
+    text = action.help or ""
+    text = text if text.endswith("...") else text.removesuffix(".")
     return Option(tuple(action.option_strings), metavar, text, choices, metavar in _FILES)

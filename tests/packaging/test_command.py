@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def test_the_page_explains_every_command_and_option(page: Path) -> None:
     text = _formatted(page)
     assert {flag for flag in _options() if flag not in text} == set()
     assert {name for name in _commands() if f"mirrorgui {name}" not in text} == set()
+
+
+def test_the_page_says_of_every_option_what_it_does(page: Path) -> None:
+    lines = gzip.decompress(page.read_bytes()).decode().splitlines()
+    flags = re.compile(r"\\fB\\-")
+    explained = [lines[turn + 1] for turn, line in enumerate(lines) if flags.match(line)]
+    assert len(explained) > 20
+    assert [text for text in explained if not re.fullmatch(r"\w.*\.", text)] == []
+    assert any(text.endswith("preallocation, ...") for text in explained)
 
 
 def test_the_page_has_no_place_left_to_fill(page: Path) -> None:
