@@ -1,7 +1,16 @@
 """Messages above the views: never in the way, with the helping button inside."""
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import (
+    QBoxLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from mirrorgui.ui.announce import announce
 from mirrorgui.ui.assets import icons_of
@@ -18,6 +27,9 @@ ICONS = {
     Tone.ATTENTION: "warning",
     Tone.ERROR: "error",
 }
+
+WORDS = 62
+"""Letters of average width that a line beside the buttons has room for, at least."""
 
 
 def action_text(action: NoticeAction) -> str:
@@ -59,6 +71,7 @@ class MessageBar(QFrame):
             label.setTextFormat(Qt.TextFormat.PlainText)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._buttons: dict[NoticeAction, QPushButton] = {}
+        self._body = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         self._button_row = QHBoxLayout()
         self._button_row.setSpacing(6)
         self._lay_out()
@@ -69,12 +82,30 @@ class MessageBar(QFrame):
         words.setSpacing(2)
         words.addWidget(self._title)
         words.addWidget(self._text)
+        self._body.setSpacing(12)
+        self._body.addLayout(words, 1)
+        self._body.addLayout(self._button_row)
         row = QHBoxLayout(self)
         row.setContentsMargins(12, 8, 12, 8)
         row.setSpacing(12)
         row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
-        row.addLayout(words, 1)
-        row.addLayout(self._button_row)
+        row.addLayout(self._body, 1)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Put the buttons below the words where they would leave them too little room."""
+        room = self.width() - self._button_row.sizeHint().width()
+        beside = room >= self.fontMetrics().averageCharWidth() * WORDS
+        way = QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom
+        if self._body.direction() is not way:
+            self._body.setDirection(way)
+            self._body.setSpacing(12 if beside else 6)
+            self._button_row.setAlignment(
+                Qt.AlignmentFlag.AlignVCenter if beside else Qt.AlignmentFlag.AlignLeft
+            )
 
     def text(self) -> str:
         """Return everything that it says."""
@@ -132,6 +163,7 @@ class MessageBar(QFrame):
             self._buttons[action] = button
         if actions and actions[0] is NoticeAction.RESUME:
             set_look(self._buttons[actions[0]], "primary")
+        self._fit()
 
     def _pressed(self) -> None:
         action = self.sender().property("notice_action")

@@ -4,6 +4,7 @@ from PySide6.QtWidgets import QLabel, QStatusBar, QWidget
 
 from mirrorgui.mirror.snapshot import JobSnapshot
 from mirrorgui.mirror.states import JobStatus
+from mirrorgui.ui.elide import ElidedLabel
 from mirrorgui.ui.i18n import ntr, tr
 from mirrorgui.ui.style import set_look
 from mirrorgui.units import format_size
@@ -16,13 +17,14 @@ class StatusLine(QStatusBar):
         super().__init__(parent)
         self.setSizeGripEnabled(False)
         self.job = QLabel(self)
-        self.parameters = QLabel(self)
+        # Gives way in a narrow window, so that the number of errors is never pushed out of it.
+        self.parameters = ElidedLabel(self)
         self.errors = QLabel(self)
         for label in (self.job, self.parameters, self.errors):
             set_look(label, "caption")
             label.setContentsMargins(6, 2, 6, 2)
         self.addWidget(self.job)
-        self.addWidget(self.parameters)
+        self.addWidget(self.parameters, 1)
         self.addPermanentWidget(self.errors)
 
     def update_job(self, snapshot: JobSnapshot | None) -> None:
@@ -33,8 +35,7 @@ class StatusLine(QStatusBar):
         # NULL says that nobody can ask for the job any more, which is of no interest here.
         status = JobStatus.CONCLUDED if snapshot.status is JobStatus.NULL else snapshot.status
         self._say(self.job, f"{snapshot.job_id}: {status.value}")
-        self._say(
-            self.parameters,
+        self.parameters.set_full_text(
             tr(
                 "sync={sync}  copy-mode={mode}  granularity={granularity} ({chunks})  "
                 "buf-size={buffer}  in flight: {flying} ({bytes})",
@@ -45,7 +46,7 @@ class StatusLine(QStatusBar):
                 buffer=format_size(snapshot.buf_size),
                 flying=len(snapshot.operations),
                 bytes=format_size(snapshot.in_flight_bytes),
-            ),
+            )
         )
         self._say(self.errors, ntr("{n} error", "{n} errors", snapshot.error_count))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication, QKeySequence
-from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
 
 from mirrorgui.mirror.snapshot import Outcome
 from mirrorgui.mirror.states import JobStatus
@@ -335,6 +335,22 @@ def test_a_small_window_leaves_the_list_out_unless_there_are_several(driver):
     assert driver.window.jobs.isHidden()
     driver.mirror("/vm/other.img", "/vm2/other.img", job_id="mirror1")
     assert not driver.window.jobs.isHidden()
+
+
+def test_the_smallest_window_cuts_neither_the_legend_nor_the_number_of_errors(driver):
+    driver.mirror()
+    driver.window.resize(driver.window.minimumSize())
+    driver.show(stopped(error_count=17))
+    assert driver.window.view.message.isVisible()
+    panel = driver.view.map
+    for label in panel.legend.findChildren(QLabel):
+        if label.isVisible() and label.text():
+            assert label.height() >= label.fontMetrics().height(), label.text()
+    assert panel._scale.y() >= panel.view.geometry().bottom()
+    count = driver.window.status.errors
+    assert count.text() == "17 errors"
+    right = count.mapTo(driver.window, count.rect().bottomRight()).x()
+    assert right < driver.window.width()
 
 
 def test_events_reach_the_log(driver):

@@ -10,11 +10,13 @@ from PySide6.QtWidgets import QApplication, QWidget
 from mirrorgui.mirror.bitmap import MapWords
 from mirrorgui.ui.heatmap import areas_view, colors, runs, strip
 from mirrorgui.ui.heatmap import frame as frame_module
+from mirrorgui.ui.heatmap.areas import Area
 from mirrorgui.ui.heatmap.cells import ChunkState
 from mirrorgui.ui.heatmap.geometry import CellOrder
 from mirrorgui.ui.heatmap.panel import ByteRange, MapPanel
 from mirrorgui.ui.heatmap.strip import JobStrip
 from mirrorgui.ui.theme import ThemeChoice, theme_of
+from mirrorgui.units import GiB, KiB
 from tests.ui.map_states import GRANULARITY, lifelike, operations_at, snapshot_of
 from tests.ui.test_map_texts import failure
 from tests.ui.test_map_view import centre_of, letters, places_of
@@ -346,3 +348,22 @@ def test_strip_is_not_drawn_more_than_twice_a_second(qtbot):
     made._drawn_s -= 1
     made.update_frame(snapshot_of(1 << 20, generation=2), words)
     assert not np.array_equal(made.columns, before)
+
+
+def test_areas_say_where_they_begin_in_full(qtbot):
+    panel = show(qtbot, MapWords.empty(1 << 24))
+    panel.side_tabs.setCurrentIndex(1)
+    areas = [Area(state, int(341.2507 * GiB), 64 * KiB) for state in ChunkState]
+    panel.areas.rows.show_areas(areas)
+    for column in range(3):
+        assert panel.areas.columnWidth(column) >= panel.areas.sizeHintForColumn(column)
+
+
+def test_details_move_out_of_sight_only_in_a_low_window(qtbot):
+    panel = show(qtbot, MapWords.empty(1 << 20))
+    bar = panel.side.verticalScrollBar()
+    panel.resize(900, 420)
+    qtbot.waitUntil(lambda: not bar.isVisible())
+    panel.resize(900, 220)
+    qtbot.waitUntil(bar.isVisible)
+    assert panel.legend.height() >= panel.legend.sizeHint().height()

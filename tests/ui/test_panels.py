@@ -305,3 +305,12 @@ def test_log_lines_are_copied_and_saved(log, tmp_path):
     assert QGuiApplication.clipboard().text().endswith("Info test: second")
     log.save_to(tmp_path / "out.log")
     assert len((tmp_path / "out.log").read_text().splitlines()) == 2
+
+
+def test_times_and_levels_of_the_log_are_never_cut(log):
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        log.model.add([line("text", level)])
+    log.level.setCurrentIndex(0)
+    table = log.table
+    for column in (0, 1):
+        assert table.columnWidth(column) >= table.sizeHintForColumn(column)

@@ -358,7 +358,9 @@ def test_the_speed_menu_marks_what_is_in_force(qapp):
 
 def test_the_status_line_speaks_to_those_who_know_qemu(qapp):
     line = StatusLine()
+    line.resize(1200, 24)
     line.update_job(snapshot(error_count=2, errors=(error(),)))
+    qapp.processEvents()
     assert line.job.text() == "mirror0: running"
     assert line.parameters.text() == (
         "sync=full  copy-mode=background  granularity=64.0 KiB (16 384 chunks)  "

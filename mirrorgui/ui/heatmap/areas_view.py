@@ -6,8 +6,11 @@ from PySide6.QtCore import QModelIndex, QSize, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
+from mirrorgui.ui.columns import fit_columns
+from mirrorgui.ui.heatmap import texts
 from mirrorgui.ui.heatmap.areas import Area, areas_of
 from mirrorgui.ui.heatmap.areas_model import AREA_ROLE, AreasModel
+from mirrorgui.ui.heatmap.cells import ChunkState
 from mirrorgui.ui.heatmap.frame import MapFrame
 from mirrorgui.ui.heatmap.runs import RunScan
 from mirrorgui.ui.i18n import tr
@@ -44,9 +47,9 @@ class AreasTable(QTableView):
         header.setHighlightSections(False)
         header.setStretchLastSection(True)
         self.setIconSize(QSize(10, 10))
-        letter = self.fontMetrics().horizontalAdvance("0")
-        for column, letters in enumerate((10, 11, 10, 11, 6, 18, 7)):
-            self.setColumnWidth(column, letter * letters + 4)
+        place = ["999.9999 GiB"]
+        states = [texts.state_name(state) for state in ChunkState]
+        fit_columns(self, (states, place, ["999.9 KiB"], place, ["99"], ["Input/output error"]))
         self.activated.connect(self._activated)
 
     def _activated(self, index: QModelIndex) -> None:

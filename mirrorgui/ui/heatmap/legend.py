@@ -39,7 +39,6 @@ class Legend(QWidget):
             self._add_row(grid, row, state)
         self._ramp = QLabel(self)
         self._ramp_words = QLabel(tr("cells in part to copy: little ... all"), self)
-        self._ramp_words.setWordWrap(True)
         self._ramp_words.setProperty("look", "caption")
         grid.addWidget(self._ramp, len(ORDER), 0, 1, 3)
         grid.addWidget(self._ramp_words, len(ORDER) + 1, 0, 1, 3)

@@ -8,6 +8,7 @@ from PySide6.QtGui import QImage, QShowEvent
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
+    QScrollArea,
     QSplitter,
     QTabWidget,
     QVBoxLayout,
@@ -33,6 +34,9 @@ from mirrorgui.ui.theme import theme_of
 SUMS_S = 0.25
 """Numbers that change faster than this cannot be read."""
 DETAILS_S = 0.5
+
+SIDE = 340
+"""Points: an area's state, place and length fit in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +109,16 @@ class MapPanel(QWidget):
         self._splitter.addWidget(self._make_side())
         self._splitter.setStretchFactor(0, 1)
         self._splitter.setCollapsible(0, False)
-        self._splitter.setSizes([10_000, 288])
+        self._splitter.setSizes([10_000, SIDE])
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(self._splitter)
 
     def _make_side(self) -> QWidget:
-        side = QWidget(self)
-        self.side_tabs = QTabWidget(side)
+        side = QWidget()
+        self.side_tabs = _Tabs(side)
         self.side_tabs.setDocumentMode(True)
+        self.side_tabs.setMinimumHeight(self.fontMetrics().height() * 11)
         self.side_tabs.setAccessibleName(tr("Details of the map"))
         self.side_tabs.addTab(_padded(self.inspector), tr("Inspector"))
         self.side_tabs.addTab(_padded(self.areas), tr("Areas"))
@@ -122,7 +127,14 @@ class MapPanel(QWidget):
         column.setSpacing(10)
         column.addWidget(self.legend)
         column.addWidget(self.side_tabs, 1)
-        return side
+        # In a low window the details move down, out of sight: the legend is read all the time.
+        self.side = scroll = QScrollArea(self)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setWidget(side)
+        return scroll
 
     def _connect(self) -> None:
         self.view.view_moved.connect(self._view_moved)
@@ -284,6 +296,13 @@ class MapPanel(QWidget):
 
     def _emit_errors(self, chunks: tuple[int, int]) -> None:
         self.errors_requested.emit(self._range(chunks))
+
+
+class _Tabs(QTabWidget):
+    """Tabs that can be low: the height that suits their texts' width is not insisted on."""
+
+    def hasHeightForWidth(self) -> bool:
+        return False
 
 
 def _padded(inner: QWidget) -> QWidget:

@@ -26,6 +26,7 @@ from PySide6.QtWidgets import (
 )
 
 from mirrorgui.ui.assets import icons_of
+from mirrorgui.ui.columns import fit_columns
 from mirrorgui.ui.dialogs.files import save_text
 from mirrorgui.ui.i18n import ntr, tr
 from mirrorgui.ui.models.log import (
@@ -117,9 +118,8 @@ class LogPanel(QWidget):
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         header.setSectionResizeMode(TEXT, QHeaderView.ResizeMode.Stretch)
         header.setHighlightSections(False)
-        width = table.fontMetrics().averageCharWidth()
-        for column, characters in enumerate((16, 11, 20)):
-            table.setColumnWidth(column, width * characters)
+        levels = [level_name(level) for level in LEVELS]
+        fit_columns(table, (["00:00:00.000"], levels, ["mirrorgui.session"]))
 
     def _lay_out(self) -> None:
         for level in LEVELS:
