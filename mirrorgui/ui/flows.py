@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QDialog, QWidget
 
 from mirrorgui.errors import MirrorGUIError, NodeError
@@ -49,7 +49,13 @@ Flow: TypeAlias = Callable[[Frame], Work]
 
 
 class Flows(QObject):
-    """Runs the dialogs of one window. A flow that is open already is not opened twice."""
+    """Runs the dialogs of one window. A flow that is open already is not opened twice.
+
+    Signals:
+        new_closed: the New mirror dialog has closed; what it remembers is in the settings.
+    """
+
+    new_closed = Signal()
 
     def __init__(self, window: QWidget, controller: Controller, settings: Settings) -> None:
         super().__init__(window)
@@ -81,6 +87,7 @@ class Flows(QObject):
 
     def _new_closed(self) -> None:
         self.new_dialog = None
+        self.new_closed.emit()
 
     def open_source(self) -> None:
         """Choose a file and fill it into the New mirror dialog as source."""

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 
 from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QCloseEvent, QHideEvent, QResizeEvent, QShowEvent
+from PySide6.QtGui import (
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QHideEvent,
+    QResizeEvent,
+    QShowEvent,
+)
 from PySide6.QtWidgets import QMainWindow, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from mirrorgui.ui.actions import Actions
@@ -12,7 +19,7 @@ from mirrorgui.ui.availability import Act
 from mirrorgui.ui.controller import Controller
 from mirrorgui.ui.dialogs.about import AboutDialog, KeysDialog
 from mirrorgui.ui.dialogs.files import save_picture
-from mirrorgui.ui.empty_state import EmptyState
+from mirrorgui.ui.empty_state import EmptyState, dropped_path
 from mirrorgui.ui.exports_list import ExportsList
 from mirrorgui.ui.flows import Flows
 from mirrorgui.ui.frame import Frame
@@ -52,6 +59,7 @@ class MainWindow(QMainWindow):
         self.setWindowTitle(APPLICATION)
         self.setWindowIcon(application_icon())
         self.setMinimumSize(*MINIMUM)
+        self.setAcceptDrops(True)
         self.controller = controller
         self.settings = settings
         self._request_quit = request_quit
@@ -154,6 +162,7 @@ class MainWindow(QMainWindow):
         controller.frame_ready.connect(self._show_frame)
         controller.notice.connect(self.message.show_notice)
         controller.exports.changed.connect(self.exports.show_exports)
+        flows.new_closed.connect(self._show_recent)
         self.exports.stop_requested.connect(flows.stop_export)
         self.message.triggered.connect(self._general_notice)
         self.jobs.chosen.connect(controller.select)
@@ -190,8 +199,6 @@ class MainWindow(QMainWindow):
         self.stack.addWidget(view)
         self.jobs.add(frame)
         self._fit_list()
-        if not frame.demonstration:
-            self._show_recent()
 
     def _removed(self, key: int) -> None:
         view = self.views.pop(key, None)
@@ -346,6 +353,18 @@ class MainWindow(QMainWindow):
     def _fit_list(self) -> None:
         several = len(self.views) > 1
         self.jobs.setVisible(bool(self.views) and (several or self.width() >= NARROW))
+
+    # Dropped on: anywhere but in a field that takes images itself.
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if dropped_path(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        path = dropped_path(event)
+        if path is not None:
+            event.acceptProposedAction()
+            self.flows.new_mirror(path)
 
     # Being seen, and going.
 

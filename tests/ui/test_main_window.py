@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication, QKeySequence
+from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
 
 from mirrorgui.mirror.snapshot import Outcome
@@ -49,6 +49,44 @@ def test_a_dropped_source_opens_the_dialog_filled_in_and_starts_nothing(driver):
     dialog = driver.dialog(NewMirrorDialog)
     assert dialog.source.path.text() == "/vm/source.img"
     assert not driver.backend.sessions
+
+
+def drop(driver, url):
+    """Drop a URL on the middle of the window; say whether it was taken."""
+    data = QMimeData()
+    data.setUrls([QUrl(url)])
+    window = driver.window
+    place = QPointF(window.rect().center())
+    button, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    enter = QDragEnterEvent(place.toPoint(), Qt.DropAction.CopyAction, data, button, none)
+    QApplication.sendEvent(window, enter)
+    if enter.isAccepted():
+        event = QDropEvent(place, Qt.DropAction.CopyAction, data, button, none)
+        QApplication.sendEvent(window, event)
+    return enter.isAccepted()
+
+
+def test_an_image_can_be_dropped_while_a_mirror_is_shown(driver):
+    driver.mirror()
+    assert drop(driver, "file:///vm/dropped.img")
+    assert driver.dialog(NewMirrorDialog).source.path.text() == "/vm/dropped.img"
+    assert len(driver.backend.sessions) == 1
+
+
+def test_what_is_no_image_is_not_taken(driver):
+    assert not drop(driver, "https://example.org/")
+    assert driver.no_dialog()
+
+
+def test_a_source_is_among_the_recent_ones_as_soon_as_it_was_used(driver):
+    driver.window.flows.new_mirror("/vm/used.img", "/vm2/new.img")
+    dialog = driver.dialog(NewMirrorDialog)
+    driver.until(lambda: dialog.is_up_to_date)
+    dialog.start.click()
+    driver.until(lambda: driver.window.flows.new_dialog is None)
+    assert driver.window.menus.recent.actions()[0].text() == "used.img"
+    driver.job.cancel(force=True)
+    driver.quiet()
 
 
 def test_choosing_a_source_opens_the_dialog_with_it(driver):
