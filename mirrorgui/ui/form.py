@@ -114,6 +114,7 @@ class Verdict:
     Attributes:
         can_start: the start button works.
         reason: the first reason why not, for the place beside the button.
+        inviting: that reason is no mistake, something is only missing.
         destructive: something that exists will be overwritten.
         tick: text of the box that has to be ticked before, or empty.
         typed: a device: its name has to be typed in a dialog of its own.
@@ -123,6 +124,7 @@ class Verdict:
 
     can_start: bool
     reason: str = ""
+    inviting: bool = False
     destructive: bool = False
     tick: str = ""
     typed: bool = False
@@ -204,6 +206,7 @@ def judge(values: FormValues, look: Look) -> Verdict:
     tick = " ".join(each.text for each in confirm) if not device else ""
     refusals = [each for each in remarks if each.severity is Severity.REFUSE]
     reason = refusals[0].text if refusals else ""
+    inviting = bool(refusals) and refusals[0].invitation
     export_tick = _export_tick(values.export, look)
     if not reason and tick and not values.overwrite:
         reason = tr("Tick that the target's content may be lost.")
@@ -212,6 +215,7 @@ def judge(values: FormValues, look: Look) -> Verdict:
     return Verdict(
         can_start=not reason,
         reason=reason,
+        inviting=inviting,
         destructive=bool(confirm) or (device and bool(values.target)),
         tick=tick,
         typed=device,

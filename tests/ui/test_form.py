@@ -53,6 +53,7 @@ def test_a_fresh_form_asks_for_a_source_then_for_a_target():
     ):
         verdict = judge(FormValues(source="/a", target_kind=kind), Look(source=RAW))
         assert verdict.reason == text
+        assert verdict.inviting
         assert not verdict.can_start
         assert all(each.invitation for each in verdict.remarks)
 
@@ -68,6 +69,7 @@ def test_an_unreadable_source_is_the_first_reason():
     look = Look(source_problem="Cannot read /vm/a.img: Permission denied.")
     verdict = judge(VALUES, look)
     assert verdict.reason == "Cannot read /vm/a.img: Permission denied."
+    assert not verdict.inviting
 
 
 def test_a_refusal_of_the_safety_check_forbids_the_start():

@@ -62,6 +62,7 @@ def findings(form, *found):
 
 def test_an_empty_form_says_what_is_missing(form):
     assert form.reason.text() == "Choose a source."
+    assert form.reason.property("look") == "muted"  # nothing is wrong yet
     assert not form.start.isEnabled()
     assert form.start.accessibleDescription() == "Choose a source."
     form.set_source(SOURCE)

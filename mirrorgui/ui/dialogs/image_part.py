@@ -148,6 +148,7 @@ class SourcePart(QGroupBox):
 
     def _lay_out(self) -> None:
         row = QHBoxLayout()
+        row.setSpacing(6)
         row.addWidget(self.path, 1)
         row.addWidget(self.browse)
         row.addWidget(self.devices)

@@ -282,9 +282,12 @@ class NewMirrorDialog(QDialog):
             reason = tr("Opening both images...")
         self.reason.setText(reason)
         waiting = self._starting or (not self._extra and not verdict.reason)
-        set_look(self.reason, "muted" if waiting else "problem")
+        inviting = not waiting and not self._extra and verdict.inviting
+        set_look(self.reason, "muted" if waiting or inviting else "problem")
         self._reason_icon.setVisible(bool(reason))
-        name, color = ("wait", "muted") if waiting else ("error", "danger")
+        name, color = ("error", "danger")
+        if waiting or inviting:
+            name, color = ("wait" if waiting else "info"), "muted"
         icons_of().give(self._reason_icon, name, color, 18)
         self._show_start(verdict, reason)
         self._growing.start()

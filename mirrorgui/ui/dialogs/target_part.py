@@ -79,6 +79,7 @@ class TargetPart(QGroupBox):
             kinds.addWidget(button)
         kinds.addStretch(1)
         row = QHBoxLayout()
+        row.setSpacing(6)
         row.addWidget(self.path, 1)
         row.addWidget(self.device, 1)
         row.addWidget(self.browse)
