@@ -29,11 +29,14 @@ from mirrorgui.ui.assets import APPLICATION_ID, application_icon
 from mirrorgui.ui.backend import Backend, Engine
 from mirrorgui.ui.collector import Collector
 from mirrorgui.ui.controller import Controller
+from mirrorgui.ui.desktop.notifications import Notifications
 from mirrorgui.ui.main_window import MainWindow
 from mirrorgui.ui.models.log import LogQueue
 from mirrorgui.ui.notices import Notice, internal_error
+from mirrorgui.ui.notifier import Notifier
 from mirrorgui.ui.options import WindowOptions
 from mirrorgui.ui.settings import Settings
+from mirrorgui.ui.tasks import TaskSet
 from mirrorgui.ui.theme import theme_of
 
 if TYPE_CHECKING:
@@ -126,10 +129,13 @@ async def _show_window(
     collector.start()
     signals = Signals(window)
     signals.arrived.connect(window.close)
+    notifier = make_notifier(window) if options.demo_picture is None else None
     window.show()
     try:
         return await _work(window, options, done)
     finally:
+        if notifier is not None:
+            await notifier.shutdown()
         await window.shutdown()
         signals.restore()
         collector.stop()
@@ -167,6 +173,15 @@ def make_window(
     window = MainWindow(controller, settings, queue, request_quit)
     controller.setParent(window)
     return window
+
+
+def make_notifier(window: MainWindow) -> Notifier:
+    """Have the desktop tell about mirrors while nobody looks at the window."""
+    desktop = Notifications(window.show_mirror, "MirrorGUI", APPLICATION_ID)
+    notifier = Notifier(desktop, TaskSet(window.controller.loop), window)
+    window.controller.frame_ready.connect(notifier.look)
+    window.controller.removed.connect(notifier.forget)
+    return notifier
 
 
 def follow(house: "House", controller: Controller) -> None:

@@ -256,6 +256,18 @@ class MainWindow(QMainWindow):
         """Show a notice that belongs to no mirror."""
         self.message.show_notice(notice)
 
+    def come_forward(self) -> None:
+        """Be where a person can see it."""
+        self.setWindowState(self.windowState() & ~Qt.WindowState.WindowMinimized)
+        self.show()
+        self.raise_()
+        self.activateWindow()
+
+    def show_mirror(self, key: int) -> None:
+        """Come forward with a mirror."""
+        self.controller.select(key)
+        self.come_forward()
+
     # What a person does.
 
     def _new(self) -> None:

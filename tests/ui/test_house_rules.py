@@ -42,6 +42,10 @@ QT_FREE = {
     "options.py",
     "device_texts.py",
     "backend.py",
+    "news.py",
+    "desktop/bus.py",
+    "desktop/notifications.py",
+    "desktop/wire.py",
     "models/error_groups.py",
 }
 
