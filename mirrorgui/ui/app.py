@@ -29,7 +29,9 @@ from mirrorgui.ui.assets import APPLICATION_ID, application_icon
 from mirrorgui.ui.backend import Backend, Engine
 from mirrorgui.ui.collector import Collector
 from mirrorgui.ui.controller import Controller
+from mirrorgui.ui.desktop.awake import WakeLock
 from mirrorgui.ui.desktop.notifications import Notifications
+from mirrorgui.ui.keeper import Keeper
 from mirrorgui.ui.main_window import MainWindow
 from mirrorgui.ui.models.log import LogQueue
 from mirrorgui.ui.notices import Notice, internal_error
@@ -129,14 +131,14 @@ async def _show_window(
     collector.start()
     signals = Signals(window)
     signals.arrived.connect(window.close)
-    notifier = make_notifier(window) if options.demo_picture is None else None
+    company = Company(window) if options.demo_picture is None else None
     window.show()
     try:
         return await _work(window, options, done)
     finally:
-        if notifier is not None:
-            await notifier.shutdown()
         await window.shutdown()
+        if company is not None:
+            await company.shutdown()
         signals.restore()
         collector.stop()
         guard.restore(loop)
@@ -175,13 +177,24 @@ def make_window(
     return window
 
 
-def make_notifier(window: MainWindow) -> Notifier:
-    """Have the desktop tell about mirrors while nobody looks at the window."""
-    desktop = Notifications(window.show_mirror, "MirrorGUI", APPLICATION_ID)
-    notifier = Notifier(desktop, TaskSet(window.controller.loop), window)
-    window.controller.frame_ready.connect(notifier.look)
-    window.controller.removed.connect(notifier.forget)
-    return notifier
+class Company:
+    """What the desktop does for the window's mirrors: it tells of them and stays awake for them."""
+
+    def __init__(self, window: MainWindow) -> None:
+        controller = window.controller
+        desktop = Notifications(window.show_mirror, "MirrorGUI", APPLICATION_ID)
+        self._notifier = Notifier(desktop, TaskSet(controller.loop), window)
+        self._keeper = Keeper(WakeLock(), TaskSet(controller.loop), window)
+        self._keeper.awake.connect(window.status.show_awake)
+        controller.exports.changed.connect(self._keeper.look_at_exports)
+        for each in (self._notifier, self._keeper):
+            controller.frame_ready.connect(each.look)
+            controller.removed.connect(each.forget)
+
+    async def shutdown(self) -> None:
+        """Leave the desktop; the mirrors must have ended."""
+        await self._notifier.shutdown()
+        await self._keeper.shutdown()
 
 
 def follow(house: "House", controller: Controller) -> None:

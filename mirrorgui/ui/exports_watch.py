@@ -7,6 +7,9 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from mirrorgui.ui.exported import LOOK_NS, Exported
 from mirrorgui.ui.node_exports import ExportSource, NodeExported
 
+UNWATCHED_MS = 5000
+"""While nobody sees the window: whether the computer may sleep depends on who is connected."""
+
 
 class ExportsWatch(QObject):
     """Looks at the exports that commands have added; at nothing until ``begin``.
@@ -37,17 +40,19 @@ class ExportsWatch(QObject):
         self.look()
 
     def set_watched(self, watched: bool) -> None:
-        """Say whether anybody can see the window: clients are counted only then."""
+        """Say whether anybody can see the window: clients are counted less often otherwise."""
         self._watched = watched
         self._set_clock()
 
     def _set_clock(self) -> None:
-        wanted = self._watched and bool(self.latest)
-        if wanted != self._timer.isActive():
-            if wanted:
-                self._timer.start()
-            else:
-                self._timer.stop()
+        wanted = bool(self.latest)
+        interval = LOOK_NS // 1_000_000 if self._watched else UNWATCHED_MS
+        if wanted and self._timer.isActive() and self._timer.interval() == interval:
+            return
+        if wanted:
+            self._timer.start(interval)
+        else:
+            self._timer.stop()
 
     def look(self) -> None:
         """Look now."""

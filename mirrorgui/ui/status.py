@@ -20,12 +20,20 @@ class StatusLine(QStatusBar):
         # Gives way in a narrow window, so that the number of errors is never pushed out of it.
         self.parameters = ElidedLabel(self)
         self.errors = QLabel(self)
-        for label in (self.job, self.parameters, self.errors):
+        self.awake = QLabel(tr("Sleep is prevented"), self)
+        self.awake.setToolTip(tr("As long as a mirror works or a client is connected."))
+        for label in (self.job, self.parameters, self.awake, self.errors):
             set_look(label, "caption")
             label.setContentsMargins(6, 2, 6, 2)
         self.addWidget(self.job)
         self.addWidget(self.parameters, 1)
+        self.addPermanentWidget(self.awake)
         self.addPermanentWidget(self.errors)
+        self.awake.hide()
+
+    def show_awake(self, awake: bool) -> None:
+        """Say whether the computer is kept from sleeping."""
+        self.awake.setVisible(awake)
 
     def update_job(self, snapshot: JobSnapshot | None) -> None:
         """Show a job, or none."""

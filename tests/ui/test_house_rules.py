@@ -43,6 +43,7 @@ QT_FREE = {
     "device_texts.py",
     "backend.py",
     "news.py",
+    "desktop/awake.py",
     "desktop/bus.py",
     "desktop/notifications.py",
     "desktop/wire.py",

@@ -1,10 +1,6 @@
 """Who looks elsewhere is told: on a real bus, by a service as desktops have one."""
 
-import json
-import subprocess
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PySide6.QtWidgets import QApplication
@@ -18,48 +14,24 @@ from mirrorgui.ui.desktop.wire import WireError, call, message_length, parse, sp
 from mirrorgui.ui.news import TOO_SLOW_S, news_of
 from mirrorgui.ui.notifier import Notifier
 from mirrorgui.ui.tasks import TaskSet
+from tests.ui.buses import message_bus, said, service
 from tests.ui.fakes import full, snapshot, stopped
 
-SERVICE = Path(__file__).with_name("notification_service.py")
+SERVICE = "notification_service.py"
 
 
 @pytest.fixture
 def bus(tmp_path, monkeypatch):
     """A session bus of our own."""
-    config = tmp_path / "bus.conf"
-    config.write_text(
-        "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN' "
-        "'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'><busconfig>"
-        f"<type>session</type><listen>unix:path={tmp_path}/bus</listen>"
-        "<policy context='default'><allow send_destination='*'/><allow eavesdrop='true'/>"
-        "<allow own='*'/></policy></busconfig>"
-    )
-    command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
-        address = daemon.stdout.readline().strip()
+    with message_bus(tmp_path) as address:
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
         yield address
-        daemon.terminate()
-
-
-@contextmanager
-def service():
-    command = ["/usr/bin/python3", str(SERVICE)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        assert "ready" in json.loads(process.stdout.readline())
-        yield process
-        process.stdin.close()
 
 
 @pytest.fixture
 def desktop(bus):
-    with service() as process:
+    with service(SERVICE) as process:
         yield process
-
-
-def said(process):
-    return json.loads(process.stdout.readline())
 
 
 class Told:
@@ -228,7 +200,7 @@ def test_without_a_service_nothing_is_shown_and_a_later_one_is_found(driver, bus
         return await made.show(1, "title", "text", urgent=False, action="Show")
 
     assert not driver.run(show())
-    with service() as process:
+    with service(SERVICE) as process:
         assert driver.run(show())
         assert said(process)["title"] == "title"
     driver.run(made.close())
@@ -236,7 +208,7 @@ def test_without_a_service_nothing_is_shown_and_a_later_one_is_found(driver, bus
 
 def test_a_bus_that_goes_away_is_found_again(driver, bus, tmp_path):
     made = Notifications(lambda _key: None, "MirrorGUI", "entry")
-    with service() as process:
+    with service(SERVICE) as process:
 
         async def show():
             return await made.show(1, "title", "text", urgent=False, action="Show")
