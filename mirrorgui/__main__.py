@@ -17,6 +17,7 @@ from mirrorgui.errors import InvalidInput, MirrorGUIError
 from mirrorgui.ui.options import WindowOptions
 
 if TYPE_CHECKING:
+    from mirrorgui.instance import Claim
     from mirrorgui.qmp.address import Address
 
 HEADLESS = ("run", "serve", "info", "compare")
@@ -133,6 +134,10 @@ def _window(options: WindowOptions) -> int:
     reason = qt_unfit(_qt_version(), sys.version_info[:2])
     if reason is not None:
         return _say(1, reason)
+    # Before Qt is loaded: a start that hands over is over at once.
+    claimed = _claim(options)
+    if claimed is True:
+        return 0
     try:
         from mirrorgui.ui import app
     except ModuleNotFoundError as error:
@@ -151,7 +156,18 @@ def _window(options: WindowOptions) -> int:
             f"The window cannot start: {error}. 'packaging/run' of the source tree installs what "
             "it needs; 'mirrorgui run' works without it.",
         )
-    return app.main(options)
+    return app.main(options, claimed or None)
+
+
+def _claim(options: WindowOptions) -> "Claim | bool":
+    """Become the first window, or hand over to it: True. False when this one stands alone."""
+    from mirrorgui.instance import Wish, claim, has_own_screen
+
+    # A monitor or a picture is wanted of this very process.
+    alone = options.qmp is not None or options.demo_picture is not None
+    if alone or not has_own_screen(os.environ):
+        return False
+    return claim(Wish(options.sources, options.demo), os.environ)
 
 
 def has_screen(environment: Mapping[str, str], platform: str) -> bool:

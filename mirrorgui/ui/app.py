@@ -23,6 +23,7 @@ from PySide6.QtCore import QCoreApplication, QObject, QSettings, QSocketNotifier
 from PySide6.QtWidgets import QApplication
 
 import mirrorgui
+from mirrorgui.instance import Claim, Wish
 from mirrorgui.logs import log_unexpected
 from mirrorgui.ui import i18n, style
 from mirrorgui.ui.assets import APPLICATION_ID, application_icon
@@ -50,11 +51,16 @@ LOOKERS = 4
 """Threads that look at images for the dialog; one may hang on a dead network disk."""
 
 
-def main(options: WindowOptions) -> int:
-    """Open the window and return the exit status when it has been closed."""
+def main(options: WindowOptions, claimed: Claim | None = None) -> int:
+    """Open the window and return the exit status when it has been closed.
+
+    Args:
+        options: what the command line asks.
+        claimed: being the window that later starts hand over to.
+    """
     app = make_application()
     run: Callable[[Coroutine[Any, Any, int]], int] = qasync.run
-    return run(_main(app, options))
+    return run(_main(app, options, claimed))
 
 
 def make_application() -> QApplication:
@@ -74,7 +80,7 @@ def make_application() -> QApplication:
     return app
 
 
-async def _main(app: QApplication, options: WindowOptions) -> int:
+async def _main(app: QApplication, options: WindowOptions, claimed: Claim | None) -> int:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[int] = loop.create_future()
     executor = ThreadPoolExecutor(LOOKERS, thread_name_prefix="look")
@@ -87,7 +93,7 @@ async def _main(app: QApplication, options: WindowOptions) -> int:
 
     try:
         async with monitor(engine, options, quit_now):
-            return await _show_window(app, engine, options, done, quit_now)
+            return await _show_window(app, engine, options, done, quit_now, claimed)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 
@@ -113,6 +119,7 @@ async def _show_window(
     options: WindowOptions,
     done: "asyncio.Future[int]",
     quit_now: Callable[[], None],
+    claimed: Claim | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     queue = LogQueue()
@@ -134,8 +141,12 @@ async def _show_window(
     company = Company(window) if options.demo_picture is None else None
     window.show()
     try:
+        if claimed is not None:
+            await _be_the_first(claimed, window)
         return await _work(window, options, done)
     finally:
+        if claimed is not None:
+            await claimed.close()
         await window.shutdown()
         if company is not None:
             await company.shutdown()
@@ -154,11 +165,27 @@ async def _work(window: MainWindow, options: WindowOptions, done: "asyncio.Futur
         from mirrorgui.ui.demonstrating import run_unwatched
 
         return await run_unwatched(window, Path(options.demo_picture))
-    if options.demo:
-        window.flows.demonstrate()
-    elif options.sources:
-        window.flows.new_mirror(*options.sources[:2])
+    grant(window, Wish(options.sources, options.demo))
     return await done
+
+
+def grant(window: MainWindow, wish: Wish) -> None:
+    """Do with a window what a start was asked for; starts no mirror of anybody's data."""
+    if wish.demo:
+        window.flows.demonstrate()
+    elif wish.sources:
+        window.flows.new_mirror(*wish.sources[:2])
+
+
+async def _be_the_first(claimed: Claim, window: MainWindow) -> None:
+    def asked(wish: Wish) -> None:
+        window.come_forward()
+        grant(window, wish)
+
+    try:
+        await claimed.serve(asked)
+    except OSError as error:
+        logger.warning("later starts open windows of their own: %s", error)
 
 
 def make_window(
