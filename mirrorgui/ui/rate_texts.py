@@ -56,15 +56,6 @@ def remaining_text(seconds: float, now_s: float) -> str:
     return tr("about {time} left, at {clock}", time=duration_text(seconds), clock=clock)
 
 
-def lagging_text(rates: Rates) -> str:
-    """Say why the copy will not end by itself, with both numbers."""
-    return tr(
-        "Will not finish: clients write {guest}, the mirror copies {copy}.",
-        guest=format_rate(rates.trend_dirtied),
-        copy=format_rate(rates.trend_copied),
-    )
-
-
 def rate_line(rates: Rates) -> str:
     """Write ``51.8 MiB/s (avg 47.2 MiB/s, peak 96.0 MiB/s)``; the limit too if it is the brake."""
     if rates.state is EtaState.NOT_STARTED:
@@ -121,7 +112,8 @@ def eta_text(rates: Rates, now_s: float) -> str:
     if rates.state is EtaState.ETA and rates.eta_s is not None:
         return remaining_text(rates.eta_s, now_s)
     if rates.state is EtaState.WILL_NOT_FINISH:
-        return lagging_text(rates)
+        # The message below has the numbers; a second pair, of another moment, would contradict it.
+        return tr("will not finish at these rates")
     words = {
         EtaState.NOT_STARTED: tr("not started yet"),
         EtaState.ESTIMATING: tr("estimating..."),
