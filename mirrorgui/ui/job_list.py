@@ -16,6 +16,7 @@ from mirrorgui.ui.assets import icons_of
 from mirrorgui.ui.elide import ElidedLabel
 from mirrorgui.ui.frame import Frame
 from mirrorgui.ui.header import TONE_COLOR
+from mirrorgui.ui.heatmap.colors import Scheme
 from mirrorgui.ui.heatmap.strip import JobStrip
 from mirrorgui.ui.i18n import tr
 from mirrorgui.ui.style import set_look
@@ -36,7 +37,7 @@ class _Card(QWidget):
         set_look(self._target, "caption")
         self._state = QLabel(self)
         set_look(self._state, "caption")
-        self._strip = JobStrip(self)
+        self.strip = JobStrip(self)
         top = QHBoxLayout()
         top.setSpacing(6)
         top.addWidget(self._icon)
@@ -47,7 +48,7 @@ class _Card(QWidget):
         column.setSpacing(4)
         column.addLayout(top)
         column.addWidget(self._target)
-        column.addWidget(self._strip)
+        column.addWidget(self.strip)
 
     def show_frame(self, frame: Frame) -> str:
         """Show a frame; return what the card says, for people who cannot see it."""
@@ -57,8 +58,8 @@ class _Card(QWidget):
         self._name.set_full_text(frame.names.source, tip=frame.names.source_full)
         self._target.set_full_text(f"→ {frame.names.target}", tip=frame.names.target_full)
         self._state.setText(state)
-        self._strip.set_name(frame.names.source)
-        self._strip.update_frame(frame.snapshot, frame.words)
+        self.strip.set_name(frame.names.source)
+        self.strip.update_frame(frame.snapshot, frame.words)
         return tr(
             "{source} to {target}: {state}",
             source=frame.names.source,
@@ -96,15 +97,23 @@ class JobList(QWidget):
         column.addWidget(caption)
         column.addWidget(self.list, 1)
 
-    def add(self, frame: Frame) -> None:
-        """Append a mirror."""
+    def add(self, frame: Frame, scheme: Scheme = Scheme.THEME) -> None:
+        """Append a mirror, with its map in the colours of a scheme."""
         item = QListWidgetItem()
         item.setData(_KEY, frame.key)
         card = _Card()
+        card.strip.set_scheme(scheme)
         item.setSizeHint(QSize(0, card.sizeHint().height()))
         self.list.addItem(item)
         self.list.setItemWidget(item, card)
         self.update_frame(frame)
+
+    def set_scheme(self, scheme: Scheme) -> None:
+        """Draw all maps in the colours of a scheme."""
+        for row in range(self.list.count()):
+            card = self.list.itemWidget(self.list.item(row))
+            assert isinstance(card, _Card)
+            card.strip.set_scheme(scheme)
 
     def remove(self, key: int) -> None:
         """Take a mirror away."""

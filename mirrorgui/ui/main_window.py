@@ -23,6 +23,7 @@ from mirrorgui.ui.empty_state import EmptyState, dropped_path
 from mirrorgui.ui.exports_list import ExportsList
 from mirrorgui.ui.flows import Flows
 from mirrorgui.ui.frame import Frame
+from mirrorgui.ui.heatmap.colors import Scheme
 from mirrorgui.ui.job_list import JobList
 from mirrorgui.ui.menus import Menus
 from mirrorgui.ui.message_bar import MessageBar
@@ -176,6 +177,9 @@ class MainWindow(QMainWindow):
         for choice, action in self.menus.themes.items():
             action.setChecked(choice is self.settings.theme)
             action.triggered.connect(lambda _checked=False, each=choice: self._choose_theme(each))
+        for scheme, action in self.menus.schemes.items():
+            action.setChecked(scheme is self.settings.scheme)
+            action.triggered.connect(lambda _checked=False, each=scheme: self._choose_scheme(each))
 
     def _restore(self) -> None:
         if not self.settings.restore_layout(self, (self.splitter,)):
@@ -192,12 +196,13 @@ class MainWindow(QMainWindow):
 
     def _added(self, frame: Frame) -> None:
         view = MirrorView(frame, self.log_feed.model, self.stack)
+        view.map.set_scheme(self.settings.scheme)
         view.notice_triggered.connect(self._notice)
         view.resume_requested.connect(self.controller.resume)
         view.end_requested.connect(self.flows.end_demonstration)
         self.views[frame.key] = view
         self.stack.addWidget(view)
-        self.jobs.add(frame)
+        self.jobs.add(frame, self.settings.scheme)
         self._fit_list()
 
     def _removed(self, key: int) -> None:
@@ -306,6 +311,12 @@ class MainWindow(QMainWindow):
     def _choose_theme(self, choice: ThemeChoice) -> None:
         self.settings.theme = choice
         theme_of().choose(choice)
+
+    def _choose_scheme(self, scheme: Scheme) -> None:
+        self.settings.scheme = scheme
+        self.jobs.set_scheme(scheme)
+        for view in self.views.values():
+            view.map.set_scheme(scheme)
 
     def _theme_changed(self) -> None:
         frame = self.controller.frame()

@@ -1,15 +1,20 @@
 """The menu bar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from PySide6.QtGui import QAction, QActionGroup
 from PySide6.QtWidgets import QMainWindow, QMenu
 
 from mirrorgui.ui.actions import Actions
 from mirrorgui.ui.availability import Act
+from mirrorgui.ui.heatmap.colors import Scheme
 from mirrorgui.ui.i18n import tr
 from mirrorgui.ui.names import short_name
 from mirrorgui.ui.theme import ThemeChoice
+
+_Choice = TypeVar("_Choice")
+_Labels = Sequence[tuple[_Choice, str]]
 
 
 class Menus:
@@ -20,9 +25,10 @@ class Menus:
         self._actions = actions
         self.recent = QMenu(tr("&Recent sources"), window)
         self.themes: dict[ThemeChoice, QAction] = {}
+        self.schemes: dict[Scheme, QAction] = {}
         self._fill_file()
         self._fill_job(speed_menu)
-        self._fill_view(window)
+        self._fill_view()
         help_menu = self._bar.addMenu(tr("&Help"))
         help_menu.addActions([actions.keys, actions.about])
         # Keys only: what they do is in other menus, or moves the focus that a menu would take.
@@ -50,7 +56,7 @@ class Menus:
         menu.addSeparator()
         menu.addActions([do[Act.CANCEL], do[Act.RETRY], do[Act.REMOVE]])
 
-    def _fill_view(self, window: QMainWindow) -> None:
+    def _fill_view(self) -> None:
         actions = self._actions
         menu = self._bar.addMenu(tr("&View"))
         menu.addActions([actions.map, actions.charts, actions.errors, actions.clients, actions.log])
@@ -60,17 +66,33 @@ class Menus:
         menu.addActions([actions.zoom_in, actions.zoom_out, actions.fit, actions.picture])
         menu.addSeparator()
         menu.addAction(actions.full_screen)
-        themes = menu.addMenu(tr("&Theme"))
-        group = QActionGroup(window)
-        for choice, label in (
-            (ThemeChoice.SYSTEM, tr("As the &system")),
-            (ThemeChoice.LIGHT, tr("&Light")),
-            (ThemeChoice.DARK, tr("&Dark")),
-        ):
-            action = themes.addAction(label)
+        self._offer(
+            menu.addMenu(tr("&Theme")),
+            self.themes,
+            (
+                (ThemeChoice.SYSTEM, tr("As the &system")),
+                (ThemeChoice.LIGHT, tr("&Light")),
+                (ThemeChoice.DARK, tr("&Dark")),
+            ),
+        )
+        self._offer(
+            menu.addMenu(tr("Map colou&rs")),
+            self.schemes,
+            (
+                (Scheme.THEME, tr("As the &theme")),
+                (Scheme.MONOCHROME, tr("&Monochrome")),
+            ),
+        )
+
+    @staticmethod
+    def _offer(menu: QMenu, actions: dict[_Choice, QAction], labels: _Labels[_Choice]) -> None:
+        """Fill a menu with choices of which one is in force."""
+        group = QActionGroup(menu)
+        for choice, label in labels:
+            action = menu.addAction(label)
             action.setCheckable(True)
             group.addAction(action)
-            self.themes[choice] = action
+            actions[choice] = action
 
     def set_recent(self, specifications: list[str], chosen: Callable[[str], None]) -> None:
         """Offer sources used before; ``chosen`` gets the one that was picked."""

@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QMainWindow, QSplitter
 
 from mirrorgui.nbd.constants import DEFAULT_PORT
 from mirrorgui.ui.export_form import LOOPBACK, ExportValues, read_address, write_address
+from mirrorgui.ui.heatmap.colors import Scheme
 from mirrorgui.ui.theme import ThemeChoice
 
 LAYOUT_VERSION = 1
@@ -68,6 +69,18 @@ class Settings:
     @theme.setter
     def theme(self, choice: ThemeChoice) -> None:
         self._store.setValue("theme", choice.value)
+
+    @property
+    def scheme(self) -> Scheme:
+        """Colours of the map."""
+        try:
+            return Scheme(self._text("map/scheme"))
+        except ValueError:
+            return Scheme.THEME
+
+    @scheme.setter
+    def scheme(self, scheme: Scheme) -> None:
+        self._store.setValue("map/scheme", scheme.value)
 
     @property
     def folder(self) -> str:

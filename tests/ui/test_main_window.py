@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
+from PySide6.QtGui import QColor, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QApplication, QFileDialog, QLabel, QWidget
 
 from mirrorgui.mirror.snapshot import Outcome
@@ -12,6 +12,8 @@ from mirrorgui.ui.availability import Act
 from mirrorgui.ui.dialogs.about import AboutDialog, KeysDialog, keyboard_map, versions
 from mirrorgui.ui.dialogs.live import PolicyDialog
 from mirrorgui.ui.dialogs.new_mirror import NewMirrorDialog
+from mirrorgui.ui.heatmap import colors
+from mirrorgui.ui.heatmap.colors import Scheme
 from mirrorgui.ui.notices import NoticeAction, internal_error
 from mirrorgui.ui.theme import ThemeChoice, theme_of
 from mirrorgui.units import GiB, MiB
@@ -357,6 +359,23 @@ def test_a_picture_of_the_map_is_saved(driver, tmp_path):
     chooser.fileSelected.emit(str(tmp_path / "map"))
     chooser.reject()
     assert (tmp_path / "map.png").stat().st_size > 0
+
+
+def test_the_colours_of_maps_are_chosen_and_remembered(driver):
+    driver.mirror()
+    schemes = driver.window.menus.schemes
+    assert schemes[Scheme.THEME].isChecked()
+    schemes[Scheme.MONOCHROME].trigger()
+    assert driver.view.map.view.palette_ is colors.MONOCHROME
+    assert driver.window.settings.scheme is Scheme.MONOCHROME
+    driver.mirror("/vm/other.img", "/vm2/other.img", job_id="mirror1")
+    assert driver.view.map.view.palette_ is colors.MONOCHROME
+    theme_of().choose(ThemeChoice.DARK)
+    assert driver.view.map.view.palette_ is colors.MONOCHROME
+    assert QColor(driver.view.map.bar.ink).lightness() > 128, "seen beside the bar"
+    schemes[Scheme.THEME].trigger()
+    assert driver.view.map.view.palette_ is colors.DARK
+    theme_of().choose(ThemeChoice.LIGHT)
 
 
 def test_full_screen_comes_and_goes(driver):

@@ -1,6 +1,7 @@
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMainWindow, QSplitter
 
+from mirrorgui.ui.heatmap.colors import Scheme
 from mirrorgui.ui.settings import MAX_RECENT, Settings
 from mirrorgui.ui.theme import ThemeChoice
 
@@ -35,7 +36,9 @@ def test_nonsense_in_the_file_is_no_error(settings, store):
     store.setValue("recent", {"a": 1})
     store.setValue("window/version", 1)
     store.setValue("window/geometry", "no bytes")
+    store.setValue("map/scheme", "rainbow")
     assert settings.theme is ThemeChoice.SYSTEM
+    assert settings.scheme is Scheme.THEME
     assert settings.recent == []
     window = QMainWindow()
     assert not settings.restore_layout(window, ())

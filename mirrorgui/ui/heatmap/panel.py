@@ -256,7 +256,8 @@ class MapPanel(QWidget):
         dark = theme_of().dark
         palette = self._own_palette or colors.palette_for(self._scheme, dark)
         self.view.set_map_palette(palette)
-        self.bar.set_map_palette(palette, theme_colors(dark).window)
+        theme = theme_colors(dark)
+        self.bar.set_map_palette(palette, theme.window, theme.text)
         self.legend.set_map_palette(palette)
         self.inspector.table.rows.set_map_palette(palette)
         self.areas.rows.set_map_palette(palette)

@@ -39,6 +39,7 @@ class JobStrip(PixelView):
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setAccessibleName(tr("Map in one row"))
+        self._scheme = Scheme.THEME
         theme = theme_of()
         theme.changed.connect(self._theme_changed)
         self._theme_changed(theme.dark)
@@ -52,6 +53,11 @@ class JobStrip(PixelView):
     def set_name(self, name: str) -> None:
         """Say which image it shows, for people who cannot see it."""
         self.setAccessibleName(tr("Map of {name} in one row", name=name))
+
+    def set_scheme(self, scheme: Scheme) -> None:
+        """Follow the theme, or be monochrome."""
+        self._scheme = scheme
+        self._theme_changed(theme_of().dark)
 
     def update_frame(self, snapshot: JobSnapshot, words: MapWords) -> None:
         """Show a frame; ``words`` are read during the call only."""
@@ -78,7 +84,7 @@ class JobStrip(PixelView):
         self.repaint_items()
 
     def _theme_changed(self, dark: bool) -> None:
-        palette = colors.palette_for(Scheme.THEME, dark)
+        palette = colors.palette_for(self._scheme, dark)
         self.set_ground(palette.not_allocated)
         self._image.setLookupTable(colors.opaque_table(palette), update=False)
         self.resized()

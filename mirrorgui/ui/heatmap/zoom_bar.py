@@ -36,6 +36,7 @@ class ZoomBar(PixelView):
         self._frame = MapFrame()
         self._port = port
         self._palette = colors.LIGHT
+        self.ink = colors.LIGHT.cursor
         self._grip: float | None = None
         self._select_from: int | None = None
         self.rows: Cells = np.zeros(0, np.uint8)
@@ -48,9 +49,10 @@ class ZoomBar(PixelView):
         self.setAccessibleName(tr("Overview"))
         self.setToolTip(tr("The whole image. Drag to scroll, drag with the right button to select"))
 
-    def set_map_palette(self, palette: MapPalette, ground: str) -> None:
-        """Use other colours, on the ground of the widget around."""
+    def set_map_palette(self, palette: MapPalette, ground: str, ink: str) -> None:
+        """Use other colours; ground and ink are those of the widget around."""
         self._palette = palette
+        self.ink = ink
         self.set_ground(ground)
         self._image.setLookupTable(colors.opaque_table(palette), update=False)
         self.refresh()
@@ -92,7 +94,7 @@ class ZoomBar(PixelView):
     def _paint_marks(self, painter: QPainter) -> None:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(self._palette.cursor))
+        painter.setBrush(QColor(self.ink))
         for begin, end in self._frame.in_flight.tolist():
             y = self._y_of((begin + end) / 2)
             x = float(WIDTH - POINTER + 2)
