@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HEADLESS = ("run", "serve", "info", "compare")
 
 # What the extra "gui" of the package brings.
-_EXTRA = ("PySide6", "shiboken6", "pyqtgraph", "qasync")
+_EXTRA = ("PySide6", "shiboken6", "pyqtgraph", "qasync", "jeepney")
 
 # Qt's platforms that need a display server; every other one draws somewhere else.
 _ON_A_SCREEN = ("", "xcb", "wayland", "wayland-egl")

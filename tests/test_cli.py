@@ -821,7 +821,7 @@ def test_no_headless_command_loads_qt(
     status, modules = modules_of(tmp_path, *arguments)
     assert status == 0
     roots = {name.partition(".")[0] for name in modules}
-    assert not roots & {"PySide6", "shiboken6", "pyqtgraph", "qasync"}
+    assert not roots & {"PySide6", "shiboken6", "pyqtgraph", "qasync", "jeepney"}
     if arguments != ("run", "s.raw", "t.raw"):
         assert not roots & {"asyncio", "numpy"}
     assert "mirrorgui.nbd.uri" not in modules

@@ -17,7 +17,7 @@ import importlib
 import importlib.abc
 import sys
 
-BARRED = ("PySide6", "shiboken6", "pyqtgraph", "qasync")
+BARRED = ("PySide6", "shiboken6", "pyqtgraph", "qasync", "jeepney")
 
 class Bar(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -69,5 +69,5 @@ def test_commands_without_a_window_load_no_qt(arguments: list[str]) -> None:
     assert outcome.returncode == 0, outcome.stderr
     loaded = [line.rpartition("|")[2].strip() for line in outcome.stderr.splitlines()]
     assert "mirrorgui" in loaded
-    barred = ("PySide6", "shiboken6", "pyqtgraph", "qasync")
+    barred = ("PySide6", "shiboken6", "pyqtgraph", "qasync", "jeepney")
     assert not [name for name in loaded if name.startswith(barred)]

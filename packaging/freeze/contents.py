@@ -3,7 +3,15 @@
 import re
 from pathlib import Path
 
-NAMED_IN_ABOUT = ("PySide6-Essentials", "pyqtgraph", "qasync", "numpy", "bitarray")
+NAMED_IN_ABOUT = (
+    "PySide6-Essentials",
+    "pyqtgraph",
+    "qasync",
+    "jeepney",
+    "numpy",
+    "bitarray",
+    "zstandard",
+)
 """Packages whose versions the window shows."""
 
 UNUSED_MODULES = [

@@ -111,6 +111,7 @@ def works(folder: Path) -> Iterator[Work]:
         ("bitarray", "2008-2026 Ilan Schnell", "PSF-2.0-bitarray"),
         ("pyqtgraph", "2012 University of North Carolina at Chapel Hill, Luke Campagnola", "MIT"),
         ("qasync", "2014-2018 Mark Harviston, Arve Knudsen; 2019 Sam McCormack", "BSD-2-Clause"),
+        ("jeepney", "2017 Thomas Kluyver", "MIT-jeepney"),
         ("zstandard", "2016 Gregory Szorc", "BSD-3-Clause-zstandard"),
         ("colorama", "2010 Jonathan Hartley", "BSD-3-Clause-colorama"),
     ):

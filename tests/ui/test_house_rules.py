@@ -46,7 +46,6 @@ QT_FREE = {
     "desktop/awake.py",
     "desktop/bus.py",
     "desktop/notifications.py",
-    "desktop/wire.py",
     "models/error_groups.py",
 }
 

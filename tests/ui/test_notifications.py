@@ -1,5 +1,6 @@
 """Who looks elsewhere is told: on a real bus, by a service as desktops have one."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,9 @@ from PySide6.QtWidgets import QApplication
 from mirrorgui.mirror.rates import EtaState
 from mirrorgui.mirror.snapshot import Outcome
 from mirrorgui.mirror.states import JobStatus
+from mirrorgui.ui.desktop import bus as bus_module
 from mirrorgui.ui.desktop.bus import session_socket
 from mirrorgui.ui.desktop.notifications import Notifications
-from mirrorgui.ui.desktop.wire import WireError, call, message_length, parse, split
 from mirrorgui.ui.news import TOO_SLOW_S, news_of
 from mirrorgui.ui.notifier import Notifier
 from mirrorgui.ui.tasks import TaskSet
@@ -251,23 +252,32 @@ def test_addresses_of_buses(monkeypatch, tmp_path):
     assert session_socket() is None, "a file is no bus"
 
 
-@pytest.mark.parametrize("broken", [b"", b"x" * 16, b"l\x01\x00\x02" + bytes(12)])
-def test_what_is_no_message_is_refused(broken):
-    with pytest.raises(WireError):
-        message_length(broken)
+@pytest.mark.parametrize("said_first", [b"REJECTED\r\n", b"OK 1\r\n", b"", None])
+def test_who_speaks_no_dbus_is_left(driver, monkeypatch, tmp_path, said_first):
+    made = Notifications(lambda _key: None, "MirrorGUI", "entry")
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path / 'bus'}")
 
+    async def answer(reader, writer):
+        await reader.readline()
+        if said_first is None:
+            writer.close()
+            return
+        writer.write(said_first)
+        if said_first.startswith(b"OK"):
+            await reader.readline()
+            writer.write(b"x" * 64)
+        await writer.drain()
+        await reader.read()
+        writer.close()
 
-def test_every_cut_of_a_message_is_refused_or_read():
-    whole = call(1, "org.x", "/x", "Do", "su", "text", 3)
-    assert message_length(whole) == len(whole)
-    assert parse(whole).body == ("text", 3)
-    for end in range(16, len(whole)):
-        with pytest.raises(WireError):
-            parse(whole[:end])
+    async def show():
+        async with await asyncio.start_unix_server(answer, tmp_path / "bus"):
+            return await made.show(1, "title", "text", urgent=False, action="Show")
 
-
-def test_signatures_are_cut():
-    assert split("susssasa{sv}i") == ["s", "u", "s", "s", "s", "as", "a{sv}", "i"]
+    monkeypatch.setattr(bus_module, "PATIENCE_S", 0.5)
+    assert not driver.run(show())
+    assert not made._bus.is_open
+    driver.run(made.close())
 
 
 def test_a_click_brings_the_window_forward_with_its_mirror(driver):

@@ -9,25 +9,20 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote
 
-from mirrorgui.ui.desktop.wire import (
-    FIXED_HEADER,
-    Field,
-    Kind,
-    Message,
-    WireError,
-    call,
-    message_length,
-    parse,
-)
+from jeepney.auth import BEGIN, Authenticator
+from jeepney.bus import get_connectable_addresses
+from jeepney.low_level import HeaderFields, Message, MessageType, Parser
+from jeepney.wrappers import DBusAddress, new_method_call
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0
 """How long an answer is waited for."""
 
-_BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus")
+_BUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
+_PIECE = 4096
+"""Bytes read at once."""
 
 Listener = Callable[[Message], None]
 
@@ -38,17 +33,13 @@ class BusError(Exception):
 
 def session_socket() -> str | None:
     """Return where the session's bus listens, or None where there is none; nothing is started."""
-    for address in os.environ.get("DBUS_SESSION_BUS_ADDRESS", "").split(";"):
-        transport, _, rest = address.partition(":")
-        options = dict(each.partition("=")[::2] for each in rest.split(","))
-        if transport != "unix":
-            continue
-        if "path" in options:
-            return unquote(options["path"])
-        if "abstract" in options:
-            return "\0" + unquote(options["abstract"])
-    if "DBUS_SESSION_BUS_ADDRESS" in os.environ:
-        return None
+    addresses = os.environ.get("DBUS_SESSION_BUS_ADDRESS")
+    if addresses is not None:
+        try:
+            return str(next(get_connectable_addresses(addresses)))
+        except (RuntimeError, ValueError) as error:  # no socket, or no address
+            logger.info("no session bus at %r: %s", addresses, error)
+            return None
     path = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent")) / "bus"
     try:
         own = stat.S_ISSOCK(path.stat().st_mode) and path.stat().st_uid == os.getuid()
@@ -85,23 +76,28 @@ class Bus:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 reader, self._writer = await asyncio.open_unix_connection(path)
-                answer = await self._authenticate(reader)
+                await self._authenticate(reader)
         except (OSError, TimeoutError, ValueError) as error:
             await self.close()
             raise BusError(f"no session bus at {path!r}: {error}") from error
-        if not answer.startswith(b"OK "):
-            await self.close()
-            raise BusError(f"the session bus at {path!r} answered {answer!r}")
-        self._writer.write(b"BEGIN\r\n")
         loop = asyncio.get_running_loop()
         self._reading = loop.create_task(self._read(reader))
-        await self.call(*_BUS, "Hello")
+        try:
+            await self.call(_BUS, "Hello")
+        except BusError:
+            await self.close()
+            raise
 
-    async def _authenticate(self, reader: asyncio.StreamReader) -> bytes:
+    async def _authenticate(self, reader: asyncio.StreamReader) -> None:
         assert self._writer is not None
-        name = str(os.getuid()).encode().hex()
-        self._writer.write(f"\0AUTH EXTERNAL {name}\r\n".encode())
-        return await reader.readline()
+        dialogue = Authenticator()
+        for line in dialogue:
+            self._writer.write(line)
+            answer = await reader.readline()
+            if not answer:
+                raise ValueError("it hung up")
+            dialogue.feed(answer)
+        self._writer.write(BEGIN)
 
     async def listen(self, interface: str) -> None:
         """Have the signals of an interface sent to us.
@@ -109,10 +105,10 @@ class Bus:
         Raises:
             BusError: the bus refused.
         """
-        await self.call(*_BUS, "AddMatch", "s", f"type='signal',interface='{interface}'")
+        await self.call(_BUS, "AddMatch", "s", (f"type='signal',interface='{interface}'",))
 
     async def call(
-        self, destination: str, path: str, member: str, signature: str = "", *values: object
+        self, address: DBusAddress, member: str, signature: str = "", body: tuple[object, ...] = ()
     ) -> tuple[object, ...]:
         """Call a method and return what it returns.
 
@@ -125,17 +121,19 @@ class Bus:
         serial = self._serial
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._answers[serial] = future
+        message = new_method_call(address, member, signature or None, body)
         try:
-            self._writer.write(call(serial, destination, path, member, signature, *values))
+            self._writer.write(message.serialise(serial))
             async with asyncio.timeout(PATIENCE_S):
                 answer = await future
         except (OSError, TimeoutError) as error:
-            raise BusError(f"no answer from {destination}") from error
+            raise BusError(f"no answer from {address.bus_name}") from error
         finally:
             self._answers.pop(serial, None)
-        if answer.kind == Kind.ERROR:
-            raise BusError(f"{answer.fields.get(Field.ERROR_NAME)}: {answer.body}")
-        return answer.body
+        if answer.header.message_type is MessageType.error:
+            name = answer.header.fields.get(HeaderFields.error_name)
+            raise BusError(f"{name}: {answer.body}")
+        return tuple(answer.body)
 
     async def close(self) -> None:
         """Leave the bus; calls that wait fail."""
@@ -146,20 +144,23 @@ class Bus:
         self._lost("closed")
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
+        parser, reason = Parser(), "closed by the bus"
         try:
-            while True:
-                head = await reader.readexactly(FIXED_HEADER)
-                rest = await reader.readexactly(message_length(head) - FIXED_HEADER)
-                self._arrived(parse(head + rest))
-        except (asyncio.IncompleteReadError, OSError, WireError) as error:
-            logger.info("session bus lost: %s", error)
-            self._lost(str(error))
+            while data := await reader.read(_PIECE):
+                for message in parser.feed(data):
+                    self._arrived(message)
+        except OSError as error:
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - a border: what is no message shows in many ways
+            reason = f"not understood: {error!r}"
+        logger.info("session bus lost: %s", reason)
+        self._lost(reason)
 
     def _arrived(self, message: Message) -> None:
-        if message.kind == Kind.SIGNAL:
+        if message.header.message_type is MessageType.signal:
             self._heard(message)
             return
-        future = self._answers.get(message.reply_to)
+        future = self._answers.get(message.header.fields.get(HeaderFields.reply_serial, 0))
         if future is not None and not future.done():
             future.set_result(message)
 

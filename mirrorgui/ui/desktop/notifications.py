@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Callable
 
+from jeepney.low_level import HeaderFields, Message
+from jeepney.wrappers import DBusAddress
+
 from mirrorgui.ui.desktop.bus import Bus, BusError, session_socket
-from mirrorgui.ui.desktop.wire import Field, Message, Variant
 
 logger = logging.getLogger(__name__)
 
 NAME = "org.freedesktop.Notifications"
-PATH = "/org/freedesktop/Notifications"
+_SERVICE = DBusAddress("/org/freedesktop/Notifications", NAME, NAME)
 
 NORMAL, CRITICAL = 1, 2
 """Urgencies; a critical one stays until somebody has seen it."""
@@ -45,8 +47,8 @@ class Notifications:
             action: what a click does, in words.
         """
         hints = {
-            "urgency": Variant("y", CRITICAL if urgent else NORMAL),
-            "desktop-entry": Variant("s", self._entry),
+            "urgency": ("y", CRITICAL if urgent else NORMAL),
+            "desktop-entry": ("s", self._entry),
         }
         try:
             answer = await self._call(
@@ -89,12 +91,13 @@ class Notifications:
                 raise BusError("there is no session bus")
             await self._bus.open(path)
             await self._bus.listen(NAME)
-        return await self._bus.call(NAME, PATH, member, signature, *values)
+        return await self._bus.call(_SERVICE, member, signature, values)
 
     def _heard(self, message: Message) -> None:
-        if message.fields.get(Field.INTERFACE) != NAME or not message.body:
+        fields = message.header.fields
+        if fields.get(HeaderFields.interface) != NAME or not message.body:
             return
-        number, member = message.body[0], message.fields.get(Field.MEMBER)
+        number, member = message.body[0], fields.get(HeaderFields.member)
         subject = next((one for one, each in self._shown.items() if each == number), None)
         if subject is None:
             return

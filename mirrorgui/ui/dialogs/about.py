@@ -25,8 +25,10 @@ _LIBRARIES = (
     ("PySide6-Essentials", "LGPL-3.0"),
     ("pyqtgraph", "MIT"),
     ("qasync", "BSD-2-Clause"),
+    ("jeepney", "MIT"),
     ("numpy", "BSD-3-Clause"),
     ("bitarray", "PSF-2.0"),
+    ("zstandard", "BSD-3-Clause"),
 )
 
 
