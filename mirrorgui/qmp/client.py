@@ -121,9 +121,11 @@ class Client:
     def _send(self, line: bytes) -> None:
         if self._cut or self._writer.is_closing():
             return
-        self._writer.write(line)
+        # What is sent now does not count: a long answer is no sign of a client that does not read.
         waiting = self._writer.transport.get_write_buffer_size()
         if waiting > MAX_UNREAD:
             self._cut = True
             logger.warning("qmp client=%s cut: %d bytes wait for it to read", self.name, waiting)
             self._writer.transport.abort()
+            return
+        self._writer.write(line)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirrorgui.blocking import in_thread
 from mirrorgui.errors import NodeError
 from mirrorgui.graph.nodes import GraphNode
 from mirrorgui.graph.placing import check_replaces, require_not_busy, require_root, unfiltered
@@ -132,17 +133,21 @@ async def x_mirror_snapshot(house: House, args: Arguments) -> dict[str, Any]:
     told = _as_json(snapshot)
     assert isinstance(told, dict)
     cells = max(1, min(args["cells"], snapshot.chunks, MAX_CELLS))
-    edges = np.linspace(0, snapshot.chunks, cells + 1).astype(np.int64)
+    folded = await in_thread(lambda: _fold_all(words, snapshot.chunks, cells))
     told["map"] = {
         "chunks": snapshot.chunks,
         "granularity": snapshot.granularity,
         "cells": cells,
-        **{
-            name: _fold(getattr(words, name), snapshot.chunks, edges)
-            for name in ("dirty", "copied", "failed")
-        },
+        **folded,
     }
     return told
+
+
+def _fold_all(words: MapWords, chunks: int, cells: int) -> dict[str, list[int]]:
+    """Fold each map. Takes a second for a great many chunks: not on the loop."""
+    edges = np.linspace(0, chunks, cells + 1).astype(np.int64)
+    names = ("dirty", "copied", "failed")
+    return {name: _fold(getattr(words, name), chunks, edges) for name in names}
 
 
 def _fold(words: NDArray[np.uint64], chunks: int, edges: NDArray[np.int64]) -> list[int]:

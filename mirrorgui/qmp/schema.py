@@ -24,8 +24,9 @@ from mirrorgui.qmp.types import (
     optional,
 )
 
-MAX_CELLS = 1 << 20
-"""Of ``x-mirror-snapshot``; the answer has a number for each."""
+MAX_CELLS = 1 << 16
+"""Of ``x-mirror-snapshot``; the answer has three numbers for each, half a megabyte in all, which
+keeps the loop, and with it the window, for some 50 ms."""
 
 SYNC_MODES = Words(("top", "full", "none", "incremental", "bitmap"))
 ON_ERROR = Words(("report", "ignore", "enospc", "stop", "auto"))

@@ -171,3 +171,15 @@ def test_a_node_is_not_mirrored_onto_what_a_filter_shows(peers: Peers) -> None:
             assert refused == "Can't mirror node into itself"
 
     play_on_both(peers, script, without_refused_jobs)
+
+
+def test_the_largest_map_is_told_whole_and_holds_up_nobody(ours: Peer) -> None:
+    """A terabyte in chunks of 64 KiB."""
+    for name in "st":
+        ours.ok("blockdev-add", {"driver": "null-co", "size": 1 << 40, "node-name": name})
+    mirror = {"job-id": "job", "device": "s", "target": "t", "sync": "none"}
+    ours.ok("blockdev-mirror", mirror)
+    ours.wait_for("BLOCK_JOB_READY")
+    told = ours.ok("x-mirror-snapshot", id="job", cells=(1 << 32) - 1)["map"]
+    assert told["chunks"] == 1 << 24
+    assert told["cells"] == len(told["dirty"]) == len(told["copied"]) == 1 << 16

@@ -32,6 +32,9 @@ class House:
         self.events.emit("JOB_STATUS_CHANGE", status="null", id="j")
 
 
+MAX_LINE = 4 << 20
+
+
 class Stage:
     def __init__(self, address: Address) -> None:
         self.house = House()
@@ -40,9 +43,11 @@ class Stage:
     async def client(self, *, negotiate: bool = True) -> "Client":
         address = self.server.address
         if address.path:
-            reader, writer = await asyncio.open_unix_connection(address.path)
+            reader, writer = await asyncio.open_unix_connection(address.path, limit=MAX_LINE)
         else:
-            reader, writer = await asyncio.open_connection(address.host, address.port)
+            reader, writer = await asyncio.open_connection(
+                address.host, address.port, limit=MAX_LINE
+            )
         client = Client(reader, writer)
         assert "QMP" in await client.message()
         if negotiate:
@@ -216,6 +221,22 @@ async def test_a_client_that_does_not_read_is_cut_and_the_others_go_on(
     assert "bytes wait for it to read" in caplog.text
 
 
+async def test_an_answer_may_be_longer_than_what_may_wait(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def long(_house: object, _args: object) -> list[str]:
+        return ["x" * 1024] * 1024
+
+    handling(monkeypatch, long)
+    monkeypatch.setattr(client_module, "MAX_UNREAD", 1 << 16)
+    async with staged(address) as stage:
+        client = await stage.client()
+        for _ in range(2):
+            answer = await client.ask({"execute": "query-jobs"})
+            assert len(answer["return"]) == 1024
+        await client.close()
+
+
 async def test_quit_is_answered_behind_the_events_of_the_end(address: Address) -> None:
     async with staged(address) as stage:
         client = await stage.client()
@@ -322,7 +343,7 @@ async def test_clients_are_limited_in_number(
 ) -> None:
     async with staged(address) as stage:
         clients = [await stage.client(negotiate=False) for _ in range(MAX_CLIENTS)]
-        reader, writer = await asyncio.open_unix_connection(address.path)
+        reader, writer = await asyncio.open_unix_connection(address.path, limit=MAX_LINE)
         assert await reader.read() == b""
         writer.close()
         for client in clients:
