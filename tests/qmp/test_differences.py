@@ -473,6 +473,41 @@ def test_discard_default(peers: Peers) -> None:
             assert ("return" in answer) == (peer.is_ours and "discard" not in options)
 
 
+@difference("discards-mirrored")
+def test_discards_mirrored(peers: Peers) -> None:
+    for peer in peers:
+        source = peer.image("s.raw", MiB, pattern(MiB))
+        target = peer.image("t.raw", MiB)
+        for node in "st":
+            peer.add(node, f"{node}.raw", discard="unmap")
+        uri = export(peer, "s")
+        mirror(peer)
+        peer.wait_for("BLOCK_JOB_READY")
+        guest(uri, "discard 0 512k")
+        complete(peer)
+        compare(peer, "s.raw", "t.raw")
+        for path in (source, target):
+            assert (allocated(path) < MiB) == peer.is_ours
+
+
+@difference("paused-writes")
+def test_paused_writes(peers: Peers) -> None:
+    for peer in peers:
+        images(peer)
+        uri = export(peer, "s")
+        mirror(peer, copy_mode="write-blocking")
+        peer.wait_for("BLOCK_JOB_READY")
+        peer.ok("job-pause", id="job")
+        peer.wait_for_status("standby")
+        guest(uri, "write -P 9 512k 64k")
+        source, target = ((peer.folder / f"{name}.raw").read_bytes() for name in "st")
+        assert (source != target) == peer.is_ours
+        peer.ok("job-resume", id="job")
+        peer.wait_for_status("ready", count=2)
+        complete(peer)
+        compare(peer, "s.raw", "t.raw")
+
+
 @difference("zero-pass")
 def test_zero_pass(peers: Peers) -> None:
     fails = {"event": "none", "iotype": "write-zeroes"}
