@@ -50,7 +50,10 @@ def open_nbd(options: Options, *, read_only: bool, field: str) -> BlockNode:
 def _address(server: Options, export: str) -> NbdAddress:
     kind = server.take_choice("type", ("inet", "unix"), "")
     if kind == "unix":
-        address = NbdAddress(socket_path=server.take("path", str), export=export)
+        path = server.take("path", str)
+        if not path:  # an address without one means a port
+            raise InvalidInput(server.name_of("path"), path, "must name a socket")
+        address = NbdAddress(socket_path=path, export=export)
     else:
         host = server.take("host", str)
         address = NbdAddress(host=host, port=_port(server), export=export)

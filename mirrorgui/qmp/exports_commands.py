@@ -32,6 +32,8 @@ def _address(given: Mapping[str, Any]) -> NbdAddress:
     kind, data = given["type"], given["data"]
     if kind == "unix":
         path = str(data["path"])
+        if not path:  # an address without one means a port
+            raise QmpError("Invalid parameter 'path': must name a socket")
         return NbdAddress(socket_path=f"\0{path}" if data.get("abstract") else path)
     if kind == "inet":
         for name in ("to", "ipv4", "ipv6", "mptcp"):

@@ -1,5 +1,7 @@
 """Modes, sparse images, guests that write: scenarios S19 to S52 on both programs."""
 
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -358,13 +360,19 @@ def test_s48_a_blocking_write_succeeds_where_the_target_fails(peers: Peers) -> N
     play_on_both(peers, script, progress)
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody listens there; its file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def test_s99_a_target_over_the_network_that_goes_away(peers: Peers) -> None:
     def script(peer: Peer) -> None:
         images(peer)
         peer.image("far.raw", MiB)
         far = peer.folder / "far.sock"
         command = ["qemu-nbd", "-k", str(far), "-f", "raw", "-t", str(peer.folder / "far.raw")]
-        with background(*command, ready=far.exists):
+        with background(*command, ready=lambda: listens(far)):
             server = {"type": "unix", "path": "far.sock"}
             peer.ok("blockdev-add", driver="nbd", node_name="n", server=server, reconnect_delay=0)
             mirror(peer, target="n", on_target_error="stop")

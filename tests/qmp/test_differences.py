@@ -542,6 +542,20 @@ def test_status_errors(peers: Peers, policy: str) -> None:
             compare(peer, "s.raw", "t.raw")
 
 
+@difference("pivot-flags")
+def test_pivot_flags(peers: Peers) -> None:
+    for peer in peers:
+        peer.image("s.raw", MiB, pattern(MiB))
+        peer.image("t.raw", MiB)
+        peer.add("s", "s.raw", read_only=True)
+        peer.add("t", "t.raw")
+        mirror(peer)
+        peer.wait_for("BLOCK_JOB_READY")
+        complete(peer)
+        nodes = {each["node-name"]: each for each in peer.ok("query-named-block-nodes")}
+        assert nodes["t"]["ro"] != peer.is_ours
+
+
 @difference("backing-format")
 def test_backing_format(peers: Peers) -> None:
     for peer in peers:
@@ -619,6 +633,11 @@ def test_socket_files(peers: Peers) -> None:
         assert ("error" in peer.execute("nbd-server-start", addr=addr)) == peer.is_ours
         assert path.is_file() == peer.is_ours
         peer.execute("nbd-server-stop")
+        nowhere = {"type": "unix", "data": {"path": ""}}
+        assert ("error" in peer.execute("nbd-server-start", addr=nowhere)) == peer.is_ours
+        server = {"type": "unix", "path": ""}
+        refused = peer.desc("blockdev-add", driver="nbd", node_name="n", server=server)
+        assert "10809" not in refused  # what an empty path stood for once
 
 
 @difference("inet-addresses")
