@@ -127,6 +127,8 @@ def _image(
     bottom = bottom_of(node.node)
     if bottom.driver != "null-co":
         image["dirty-flag"] = False
+    elif node.driver != "blkdebug":
+        image["actual-size"] = 0
     if isinstance(bottom, FileNode) and node.driver != "blkdebug":
         status = os.fstat(bottom.fileno())
         image["actual-size"] = getattr(status, "st_blocks", 0) * _BLOCK
@@ -145,4 +147,6 @@ def filename_of(node: GraphNode) -> str:
     if node.driver == "blkdebug":
         below = node.child("image") or node.child("file")
         return f"blkdebug::{filename_of(below)}" if below is not None else "blkdebug::"
+    if node.driver == "mirror_top" and (below := node.child("backing")) is not None:
+        return filename_of(below)
     return node.node.name

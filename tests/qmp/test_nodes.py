@@ -359,3 +359,34 @@ def test_what_shows_a_qcow2_image_tells_its_clusters_and_what_is_inherited(peers
         peer.messages.append({"return": told})
 
     play_on_both(peers, script)
+
+
+def test_a_filter_bears_the_name_of_what_it_shows(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        empty(peer, "s.raw", "t.raw")
+        for name in "st":
+            peer.add(name, f"{name}.raw")
+        for name, below in (("bug", "s"), ("top", "bug")):
+            peer.ok("blockdev-add", driver="blkdebug", node_name=name, image=below)
+        mirror = {"job-id": "job", "device": "top", "target": "t", "sync": "none"}
+        peer.ok("blockdev-mirror", mirror)
+        peer.wait_for("BLOCK_JOB_READY")
+        nodes = peer.asked("query-named-block-nodes")
+        told = [(each["drv"], each["file"], each["image"]["filename"]) for each in nodes]
+        peer.messages.append({"return": told})
+
+    play_on_both(peers, script)
+
+
+def test_what_is_told_of_a_node_that_stores_nothing(peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        empty(peer, "t.raw")
+        peer.add("t", "t.raw")
+        peer.ok("blockdev-add", driver="null-co", node_name="null")
+        peer.ok("blockdev-add", driver="raw", node_name="raw", file="null")
+        peer.ok("blockdev-add", driver="blkdebug", node_name="bug", image="null")
+        nodes = peer.asked("query-named-block-nodes", flat=True)
+        told = [(each["node-name"], each["image"].keys()) for each in nodes]
+        peer.messages.append({"return": [(name, sorted(keys)) for name, keys in told]})
+
+    play_on_both(peers, script)
