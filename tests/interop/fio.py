@@ -82,6 +82,8 @@ class Fio:
         self._folder = folder
         lines = [
             "[global]",
+            # Jobs that are processes leave the group, and then neither stop nor end with it.
+            "thread",
             "ioengine=nbd" if where.startswith("uri=") else "ioengine=psync",
             where,
             "verify=crc32c",
