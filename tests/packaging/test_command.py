@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import mirrorgui
 from mirrorgui import cli
 from mirrorgui.__main__ import window_parser
-from tests.packaging.conftest import run
+from tests.packaging.conftest import ROOT, run
 
 
 def _options() -> set[str]:
@@ -77,6 +78,17 @@ def test_the_page_says_of_every_option_what_it_does(page: Path) -> None:
     assert len(explained) > 20
     assert [text for text in explained if not re.fullmatch(r"\w.*\.", text)] == []
     assert any(text.endswith("preallocation, ...") for text in explained)
+
+
+def test_the_page_names_the_file_that_the_window_writes(page: Path, tmp_path: Path) -> None:
+    ask = (
+        "from PySide6.QtCore import QSettings; from mirrorgui.ui import app;"
+        "made = app.make_application(); print(QSettings().fileName())"
+    )
+    told = {**os.environ, "HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
+    told.pop("XDG_CONFIG_HOME", None)
+    written = run(sys.executable, "-c", ask, cwd=ROOT, env=told).split()[-1]
+    assert written.replace(str(tmp_path), "~") in _formatted(page)
 
 
 def test_the_page_has_no_place_left_to_fill(page: Path) -> None:
