@@ -22,6 +22,7 @@ DOCUMENTS = (
     ("VMware disk image", "application/x-vmdk-disk", ("vmdk",)),
     ("VirtualBox disk image", "application/x-vdi-disk", ("vdi",)),
     ("Hyper-V disk image", "application/x-vhdx-disk", ("vhdx",)),
+    ("Virtual PC disk image", "application/x-vhd-disk", ("vhd",)),
 )
 """What a double click may open: a description, the MIME type, and the endings of names.
 

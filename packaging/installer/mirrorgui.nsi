@@ -58,6 +58,7 @@ VIAddVersionKey "LegalCopyright" "The MirrorGUI authors, LGPL-2.1-or-later"
   !insertmacro ${MACRO} "vmdk"
   !insertmacro ${MACRO} "vdi"
   !insertmacro ${MACRO} "vhdx"
+  !insertmacro ${MACRO} "vhd"
 !macroend
 
 ; Everything that an installation has put there, and nothing else that lies in the folder.

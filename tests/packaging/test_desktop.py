@@ -44,6 +44,10 @@ def _kind(home: Path, path: Path) -> str:
     return run("xdg-mime", "query", "filetype", path, env=told).strip()
 
 
+# What qemu-img calls formats whose images end otherwise.
+ENDINGS = {"vpc": "vhd"}
+
+
 def _made(format: str, path: Path) -> Path:
     run("qemu-img", "create", "-q", "-f", format, path, "1M")
     return path
@@ -56,6 +60,7 @@ def _made(format: str, path: Path) -> Path:
         ("vmdk", {"application/x-vmdk-disk", "application/x-virtualbox-vmdk"}),
         ("vdi", {"application/x-vdi-disk", "application/x-virtualbox-vdi"}),
         ("vhdx", {"application/x-vhdx-disk", "application/x-virtualbox-vhdx"}),
+        ("vpc", {"application/x-vhd-disk", "application/x-virtualbox-vhd"}),
         ("qed", {"application/x-qed-disk"}),
     ],
 )
@@ -63,7 +68,7 @@ def _made(format: str, path: Path) -> Path:
 def test_an_image_is_of_a_kind_that_the_application_opens(
     format: str, kind: set[str], named: bool, home: Path, tmp_path: Path
 ) -> None:
-    image = _made(format, tmp_path / (f"disk.{format}" if named else "disk"))
+    image = _made(format, tmp_path / (f"disk.{ENDINGS.get(format, format)}" if named else "disk"))
     found = _kind(home, image)
     assert found in kind
     assert found in _claimed()

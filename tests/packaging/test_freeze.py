@@ -178,7 +178,7 @@ def test_macos_learns_which_documents_can_be_opened() -> None:
         for kind in information["UTImportedTypeDeclarations"]
         for ending in kind["UTTypeTagSpecification"]["public.filename-extension"]
     ]
-    assert {"qcow2", "img", "vmdk", "vdi", "vhdx"} <= set(endings)
+    assert {"qcow2", "img", "vmdk", "vdi", "vhdx", "vhd"} <= set(endings)
     assert "raw" not in endings
 
 
