@@ -92,7 +92,7 @@ def copied_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(copied_tree: Path, epoch: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder with the portable archive and the AppDir."""
     folder = tmp_path_factory.mktemp("bundle")
-    packaging("bundle", folder, SOURCE_DATE_EPOCH=epoch)
+    packaging("bundle", folder, MIRRORGUI_ARCHIVE_LEVEL="1", SOURCE_DATE_EPOCH=epoch)
     return folder
 
 
@@ -121,6 +121,6 @@ def deb(unpacked: Path, epoch: str, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("deb")
     frozen = frozen_of(unpacked, tmp_path_factory.mktemp("frozen"))
     told = {"MIRRORGUI_FROZEN": str(frozen), "SOURCE_DATE_EPOCH": epoch}
-    packaging("deb", folder, MIRRORGUI_DEB_LEVEL="1", **told)
+    packaging("deb", folder, MIRRORGUI_DEB_LEVEL="0", **told)
     (package,) = folder.glob("*.deb")
     return package
