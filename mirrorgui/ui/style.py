@@ -132,6 +132,7 @@ QHeaderView::section {{ background: {raised}; border: none; border-bottom: 1px s
 QTableView, QListView {{ background: {base}; border: 1px solid {border}; border-radius: 6px;
     gridline-color: {grid}; }}
 QTableView::item {{ padding: 2px 8px; }}
+QTableView[look="narrow"]::item {{ padding: 2px 3px; }}
 QListView[look="side"] {{ border: none; background: transparent; outline: none; }}
 QListView[look="side"]::item {{ border-left: 3px solid transparent; color: {text}; }}
 QListView[look="side"]::item:hover {{ background: {raised}; }}

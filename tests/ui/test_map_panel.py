@@ -352,11 +352,16 @@ def test_strip_is_not_drawn_more_than_twice_a_second(qtbot):
 
 def test_areas_say_where_they_begin_in_full(qtbot):
     panel = show(qtbot, MapWords.empty(1 << 24))
-    panel.side_tabs.setCurrentIndex(1)
+    panel.inspector.inspect((0, 1))
+    table = panel.inspector.table
     areas = [Area(state, int(341.2507 * GiB), 64 * KiB) for state in ChunkState]
-    panel.areas.rows.show_areas(areas)
+    table.rows.show_areas(areas * 20)
+    qtbot.waitUntil(table.verticalScrollBar().isVisible)
     for column in range(3):
-        assert panel.areas.columnWidth(column) >= panel.areas.sizeHintForColumn(column)
+        assert table.columnWidth(column) >= table.sizeHintForColumn(column)
+    # All three at once, beside a map that is as wide as it can be.
+    last = table.columnViewportPosition(2) + table.columnWidth(2)
+    assert last <= table.viewport().width()
 
 
 def test_details_move_out_of_sight_only_in_a_low_window(qtbot):

@@ -6,7 +6,7 @@ from PySide6.QtCore import QModelIndex, QSize, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
-from mirrorgui.ui.columns import fit_columns
+from mirrorgui.ui.columns import NARROW, fit_columns
 from mirrorgui.ui.heatmap import texts
 from mirrorgui.ui.heatmap.areas import Area, areas_of
 from mirrorgui.ui.heatmap.areas_model import AREA_ROLE, AreasModel
@@ -14,6 +14,7 @@ from mirrorgui.ui.heatmap.cells import ChunkState
 from mirrorgui.ui.heatmap.frame import MapFrame
 from mirrorgui.ui.heatmap.runs import RunScan
 from mirrorgui.ui.i18n import tr
+from mirrorgui.ui.style import set_look
 
 WANTED = 200
 RESCAN_MS = 2000
@@ -34,6 +35,7 @@ class AreasTable(QTableView):
         super().__init__(parent)
         self.rows = AreasModel(self)
         self.setModel(self.rows)
+        set_look(self, "narrow")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setTabKeyNavigation(False)
@@ -49,7 +51,8 @@ class AreasTable(QTableView):
         self.setIconSize(QSize(10, 10))
         place = ["999.9999 GiB"]
         states = [texts.state_name(state) for state in ChunkState]
-        fit_columns(self, (states, place, ["999.9 KiB"], place, ["99"], ["Input/output error"]))
+        samples = (states, place, ["999.9 KiB"], place, ["99"], ["Input/output error"])
+        fit_columns(self, samples, NARROW)
         self.activated.connect(self._activated)
 
     def _activated(self, index: QModelIndex) -> None:

@@ -35,7 +35,7 @@ SUMS_S = 0.25
 """Numbers that change faster than this cannot be read."""
 DETAILS_S = 0.5
 
-SIDE = 340
+SIDE = 308
 """Points: an area's state, place and length fit in."""
 
 
