@@ -167,7 +167,10 @@ def sheet(colors: ThemeColors, points: float) -> str:
 
 
 def apply(app: QApplication) -> None:
-    """Style the application now, and again whenever light and dark change places."""
+    """Style the application now, and again whenever light and dark change places. Idempotent."""
+    if app.property("styled"):
+        return  # or each change would style every widget several times
+    app.setProperty("styled", True)
 
     def restyle() -> None:
         app.setStyleSheet(sheet(current(app), app.font().pointSizeF()))

@@ -132,9 +132,9 @@ def test_the_window_does_what_a_later_start_was_asked_for(driver):
     assert driver.dialog(NewMirrorDialog).source.path.text() == "/vm/a.img"
 
 
-def windows(name):
+def windows(process, name):
     found = subprocess.run(
-        ["xdotool", "search", "--onlyvisible", "--name", name],
+        ["xdotool", "search", "--all", "--onlyvisible", "--pid", str(process.pid), "--name", name],
         capture_output=True,
         text=True,
         check=False,
@@ -155,10 +155,10 @@ def test_the_command_started_twice_is_one_window(tmp_path, loop):
 
     with subprocess.Popen(command(), env=own) as process:
         try:
-            loop.run_until_complete(until(lambda: windows("^MirrorGUI$")))
+            loop.run_until_complete(until(lambda: windows(process, "^MirrorGUI$")))
             again = subprocess.run(command(image.name), env=own, cwd=tmp_path, timeout=60)
             assert again.returncode == 0
-            loop.run_until_complete(until(lambda: windows("^New mirror")))
+            loop.run_until_complete(until(lambda: windows(process, "^New mirror")))
             assert process.poll() is None
         finally:
             process.terminate()

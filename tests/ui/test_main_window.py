@@ -366,16 +366,18 @@ def test_the_colours_of_maps_are_chosen_and_remembered(driver):
     schemes = driver.window.menus.schemes
     assert schemes[Scheme.THEME].isChecked()
     schemes[Scheme.MONOCHROME].trigger()
-    assert driver.view.map.view.palette_ is colors.MONOCHROME
     assert driver.window.settings.scheme is Scheme.MONOCHROME
+    try:
+        theme_of().choose(ThemeChoice.DARK)
+        assert driver.view.map.view.palette_ is colors.MONOCHROME
+        assert QColor(driver.view.map.bar.ink).lightness() > 128, "seen beside the bar"
+        schemes[Scheme.THEME].trigger()
+        assert driver.view.map.view.palette_ is colors.DARK
+    finally:
+        theme_of().choose(ThemeChoice.LIGHT)
+    schemes[Scheme.MONOCHROME].trigger()
     driver.mirror("/vm/other.img", "/vm2/other.img", job_id="mirror1")
     assert driver.view.map.view.palette_ is colors.MONOCHROME
-    theme_of().choose(ThemeChoice.DARK)
-    assert driver.view.map.view.palette_ is colors.MONOCHROME
-    assert QColor(driver.view.map.bar.ink).lightness() > 128, "seen beside the bar"
-    schemes[Scheme.THEME].trigger()
-    assert driver.view.map.view.palette_ is colors.DARK
-    theme_of().choose(ThemeChoice.LIGHT)
 
 
 def test_full_screen_comes_and_goes(driver):
