@@ -281,6 +281,12 @@ class Shots:
 
         await self.film(now)
         await self.save("stopped")
+        self.window.resize(self.window.minimumSize())
+        await self.save("stopped-small")
+        self.window.resize(1180, 760)
+        self.window.act.log.trigger()
+        self.window.log_feed.take()
+        await self.save("stopped-log")
         self.window.act.errors.trigger()
         await self.save("stopped-errors")
         at = replace(self.backend.job.now, io_status="nospace", errors=full().errors)
