@@ -116,7 +116,7 @@ class Allocator:
         Raises:
             BlockIOError: as for ``refcount``.
         """
-        clusters = np.unique(host_offsets >> np.uint64(self._bits))
+        clusters = host_offsets >> np.uint64(self._bits)
         unused = self._table.gather(clusters) == 0
         return int(clusters[unused.argmax()]) << self._bits if unused.any() else None
 

@@ -13,11 +13,14 @@ From QEMU's docs/interop/qcow2.txt, all numbers big-endian, one bit a column::
 
 import enum
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirrorgui.units import KiB, MiB
+
+_Number = TypeVar("_Number", bound=np.integer)
 
 Words = NDArray[np.uint64]
 """Entries in the machine's own byte order."""
@@ -164,6 +167,19 @@ def words_from(data: bytes | bytearray | memoryview) -> Words:
 def words_to(words: Words) -> bytes:
     """Encode words as big-endian bytes."""
     return words.astype(BIG_ENDIAN).tobytes()
+
+
+def distinct(numbers: NDArray[_Number]) -> NDArray[_Number]:
+    """Return each number once, in order.
+
+    As ``np.unique``, which has been using hashes since numpy 2.3: for numbers that follow one
+    another as offsets do, that takes twenty to sixty times as long.
+    """
+    ordered = np.sort(numbers)
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    found: NDArray[_Number] = ordered[first]
+    return found
 
 
 _PLAIN = np.array(

@@ -16,6 +16,7 @@ from mirrorgui.block.qcow2.layout import (
     MAX_HOST_OFFSET,
     OFFSET_MASK,
     Words,
+    distinct,
     words_from,
 )
 from mirrorgui.block.qcow2.structures import Structures
@@ -85,7 +86,7 @@ class References:
             offsets = words & _U(OFFSET_MASK)
             self._check(place, 8, offsets, "an L2 table", whole=True)
             named, times = np.unique(offsets[offsets != 0], return_counts=True)
-            for each in np.unique(times).tolist():
+            for each in distinct(times).tolist():
                 yield named[times == each], each
 
     def read_l2(self, tables: Words) -> Iterator[tuple[int, Words]]:

@@ -17,7 +17,14 @@ from mirrorgui.block.node import BlockNode
 from mirrorgui.block.qcow2.bits import FeatureBits
 from mirrorgui.block.qcow2.features import Incompatible
 from mirrorgui.block.qcow2.header import Header
-from mirrorgui.block.qcow2.layout import COMPRESSED, COPIED, OFFSET_MASK, Words, words_to
+from mirrorgui.block.qcow2.layout import (
+    COMPRESSED,
+    COPIED,
+    OFFSET_MASK,
+    Words,
+    distinct,
+    words_to,
+)
 from mirrorgui.block.qcow2.metadata import REFCOUNT_BLOCK, MetadataMap
 from mirrorgui.block.qcow2.refcount_table import RefcountTable
 from mirrorgui.block.qcow2.refcounts import highest_refcount
@@ -151,9 +158,9 @@ class _Repair:
         """
         counts = np.zeros(self._span, np.uint32)
         described = np.flatnonzero(self._table.blocks) * self._per_block >> _WINDOW_BITS
-        windows = {0, *np.unique(described).tolist()}
+        windows = {0, *distinct(described).tolist()}
         for clusters, times in self._walk():
-            windows.update(np.unique(clusters >> _U(_WINDOW_BITS)).tolist())
+            windows.update(distinct(clusters >> _U(_WINDOW_BITS)).tolist())
             _add(counts, 0, clusters, times)
         return counts, windows
 
@@ -239,7 +246,7 @@ class _Repair:
         for place, words in self._references.read_words(header.l1_offset, header.l1_entries):
             offsets = words & _U(OFFSET_MASK)
             self._write_changes(place, words, self._flagged(words, offsets))
-            for where, entries in self._references.read_l2(np.unique(offsets[offsets != 0])):
+            for where, entries in self._references.read_l2(distinct(offsets[offsets != 0])):
                 self._write_changes(where, entries, self._flagged_l2(entries))
 
     def _flagged(self, words: Words, offsets: Words) -> Words:

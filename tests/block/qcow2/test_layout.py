@@ -10,6 +10,7 @@ from mirrorgui.block.qcow2.layout import (
     Geometry,
     Kind,
     classify,
+    distinct,
     subcluster_mask,
     words_from,
     words_to,
@@ -31,6 +32,11 @@ def test_words_survive_the_way_to_the_file_and_back(values: list[int]) -> None:
     data = words_to(words(*values))
     assert data == b"".join(value.to_bytes(8, "big") for value in values)
     assert words_from(data).tolist() == values
+
+
+@given(st.lists(st.integers(0, (1 << 64) - 1) | st.integers(0, 5)))
+def test_distinct_numbers_come_once_and_in_order(values: list[int]) -> None:
+    assert distinct(words(*values)).tolist() == sorted(set(values))
 
 
 @pytest.mark.parametrize(

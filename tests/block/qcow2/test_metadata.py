@@ -1,4 +1,5 @@
 import random
+import time
 
 import numpy as np
 import pytest
@@ -62,3 +63,30 @@ def test_many_changes_agree_with_a_set() -> None:
     offsets = np.arange(1000, dtype=np.uint64) << np.uint64(9)
     assert set(np.flatnonzero(metadata.hits(offsets)).tolist()) == model
     assert not MetadataMap(9).hits(offsets).any()
+
+
+def test_structures_of_many_clusters_take_no_more_memory_or_time_for_it() -> None:
+    """As many snapshots as there can be, their L1 tables as long as they can be."""
+    metadata, length = MetadataMap(9), 32 << 20
+    start = time.monotonic()
+    for number in range(65536):
+        metadata.add("the L1 table of a snapshot", (number + 1) * (length + 512), length)
+    assert time.monotonic() - start < 5
+    offsets = np.arange(1, 65537, dtype=np.uint64) * np.uint64(length + 512)
+    assert metadata.hits(offsets).all()
+    assert metadata.hits(offsets + np.uint64(length - 1)).all()
+    assert not metadata.hits(offsets + np.uint64(length)).any()
+    assert metadata.hit(length, 513) == "the L1 table of a snapshot"
+    assert not metadata.hit(length, 512)
+    metadata.remove(length + 512, length)
+    assert not metadata.hits(offsets[:1]).any()
+    assert metadata.hits(offsets[1:]).all()
+
+
+def test_a_million_tables_are_noted_quickly() -> None:
+    metadata = MetadataMap(12)
+    start = time.monotonic()
+    metadata.add_tables(np.arange(1, 1_000_001, dtype=np.uint64) << np.uint64(12))
+    assert time.monotonic() - start < 1  # 0.1 s; it was 4 s
+    assert metadata.hit(1_000_000 << 12, 1) == L2_TABLE
+    assert not metadata.hit(1_000_001 << 12, 1)
