@@ -161,7 +161,12 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="how TARGET is made, as qemu-img create -o takes it: cluster_size, preallocation, ...",
     )
     run.add_argument("--sync", default="full", metavar="full|top|none", help="default: full")
-    run.add_argument("--granularity", default="0", metavar="SIZE", help="default: 64K")
+    run.add_argument(
+        "--granularity",
+        default="0",
+        metavar="SIZE",
+        help="default: the target's cluster size, 4K to 64K",
+    )
     run.add_argument("--buf-size", default="0", metavar="SIZE", help="default: 16M")
     run.add_argument("--speed", default="0", metavar="SIZE", help="bytes a second; 0: unlimited")
     run.add_argument(
