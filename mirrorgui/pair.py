@@ -59,9 +59,7 @@ def check_request(request: MirrorRequest) -> list[Finding]:
     source = identify_path(
         request.source, "source", format=request.source_format, writing=request.opens_writable
     )
-    target = identify_path(
-        request.target, "target", format=request.target_format, writing=True, may_be_missing=True
-    )
+    target = _identify_target(request)
     found = _check(request, source, target)
     if _makes_target(request):
         _refuse_unmakable(request, target)
@@ -116,6 +114,26 @@ def remove_created(request: MirrorRequest, created: Created | None) -> bool:  # 
         Whether the target is gone.
     """
     return created is not None and created.remove()
+
+
+def _identify_target(request: MirrorRequest) -> ImageIdentity:
+    """Look at a target by its name.
+
+    The format asked for is that of what is made. What is there has its own, and goes, whatever is
+    wrong with it.
+    """
+
+    def identify(format: str | None) -> ImageIdentity:
+        return identify_path(
+            request.target, "target", format=format, writing=True, may_be_missing=True
+        )
+
+    if request.target_mode is not TargetMode.ABSOLUTE_PATHS:
+        return identify(request.target_format)
+    try:
+        return identify(None)
+    except ImageRefused:
+        return identify("raw")
 
 
 def _check(request: MirrorRequest, source: ImageIdentity, target: ImageIdentity) -> list[Finding]:
@@ -253,6 +271,8 @@ def _open_target(
             lease = Lease(source)
             shared[identity_of(source)] = lease.handle
             source = lease.handle()
+        if plan is not None and request.creation.backing_file:
+            target.check_backing()  # now, not when everything has been copied
         if target.size > source.size:
             # The rest stays as it is, and guests see no other size after the switch.
             target = RawNode(target, size=source.size)

@@ -468,3 +468,49 @@ def test_the_target_is_open_without_what_is_below_it(
         str(chain[1]),
     )
     undo_pair(request, pair)
+
+
+@pytest.mark.parametrize("there", ["raw", "damaged", "link"])
+def test_whatever_is_there_can_be_made_anew(tmp_path: Path, there: str) -> None:
+    source, target = tmp_path / "source.raw", tmp_path / "target"
+    source.write_bytes(stamped(1 * MiB))
+    old = b"QFI\xfb" * 1000 if there == "damaged" else stamped(1 * MiB, 7)
+    real = tmp_path / "real" if there == "link" else target
+    real.write_bytes(old)
+    if there == "link":
+        target.symlink_to("real")
+    request = request_of(
+        source,
+        target,
+        SyncMode.FULL,
+        target_format="qcow2",
+        target_mode=TargetMode.ABSOLUTE_PATHS,
+    )
+    with pytest.raises(OverwriteRefused, match="Its content will be lost"):
+        open_pair(request)
+    assert real.read_bytes() == old
+    request = replace(request, overwrite=True)
+    pair = open_pair(request)
+    assert pair.target.driver == "qcow2"
+    undo_pair(request, pair)
+    assert real.read_bytes() == old
+    pair = open_pair(request)
+    assert pair.created is not None
+    pair.created.keep()
+    pair.source.close()
+    pair.target.close()
+    assert target.read_bytes()[:4] == b"QFI\xfb"
+    assert target.is_symlink() == (there == "link")
+    assert len(list(tmp_path.iterdir())) == (3 if there == "link" else 2)
+
+
+def test_a_backing_file_that_is_not_there_is_refused_before_anything_is_copied(
+    tmp_path: Path,
+) -> None:
+    source, target = tmp_path / "source.raw", tmp_path / "target"
+    source.write_bytes(stamped(1 * MiB))
+    creation = TargetCreation(backing_file=str(tmp_path / "none.raw"), backing_format="raw")
+    request = request_of(source, target, SyncMode.FULL, target_format="qcow2", creation=creation)
+    with pytest.raises(ImageRefused, match="Could not open backing file"):
+        open_pair(request)
+    assert not target.exists()

@@ -127,6 +127,8 @@ def create_target(plan: TargetPlan, path: str, *, replace: bool = False) -> Crea
         InvalidInput: an option is wrong. Nothing was touched.
     """
     with _put_aside(path if replace else "") as aside:
+        if aside:  # a link stays, and leads to the new file
+            path = os.path.realpath(path)
         _create(plan, path)
         names = [path, plan.data_file] if plan.data_file else [path]
         return Created(tuple(_identified(name) for name in names), aside)
