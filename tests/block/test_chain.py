@@ -521,7 +521,8 @@ def test_a_storage_daemon_keeps_a_chain_to_itself(chain: tuple[Path, Path, Path]
     spec = {"driver": "qcow2", "node-name": "top", "file": {"driver": "file", "filename": str(top)}}
     command = ["qemu-storage-daemon", "--chardev", "stdio,id=m", "--monitor", "chardev=m"]
     with subprocess.Popen(
-        [*command, "--blockdev", json.dumps(spec)],
+        # In this order: a monitor that comes first may greet before the images are open.
+        [*command[:1], "--blockdev", json.dumps(spec), *command[1:]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
