@@ -52,6 +52,8 @@ def runs_of(
     """
     if bitmaps is None and len(entries) == 1:
         return [run_in_cluster(geometry, int(entries[0]), start, offset, end)]
+    if bitmaps is None and not entries.any():
+        return [Run(offset, end - offset, _UNALLOCATED, 0)]
     if bitmaps is None and _is_one_piece(entries, geometry.cluster_size):
         place = (int(entries[0]) & OFFSET_MASK) + offset - start
         return [Run(offset, end - offset, Kind.DATA, place)]

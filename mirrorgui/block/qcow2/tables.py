@@ -34,6 +34,9 @@ _FEWEST_TABLES = 4
 _WRITE_UNIT = 4096
 """Changed entries are written in whole pages, never in parts of one."""
 
+_L1_STEP = 64
+"""L1 entries looked at first, for the next one that names a table."""
+
 _L1_RESERVED = ~(OFFSET_MASK | COPIED) & 0xFFFF_FFFF_FFFF_FFFF
 _U = np.uint64
 
@@ -203,7 +206,7 @@ class Tables:
         found: list[Run] = []
         while offset < end:
             l1_index, start = self.position(offset)
-            gap = self._unnamed(l1_index, end)
+            gap = self.unnamed(l1_index, end)
             if gap > offset:
                 found.append(Run(offset, gap - offset, Kind.UNALLOCATED, 0))
                 offset = gap
@@ -215,6 +218,22 @@ class Tables:
             found += part
             offset = stop
         return found
+
+    def unnamed(self, l1_index: int, end: int) -> int:
+        """Return up to which guest offset no table is named from one on, at most up to ``end``.
+
+        The first one's own beginning, or less, where that is named.
+        """
+        last = self.geometry.l1_entries(end)
+        first, step = l1_index, _L1_STEP
+        while l1_index < last:
+            named = self._l1[l1_index : min(l1_index + step, last)] != 0
+            if named.any():
+                l1_index += int(named.argmax())
+                break
+            l1_index += len(named)
+            step *= 2  # looking stays in proportion to what is stepped over
+        return min(l1_index * self.geometry.l2_span, end) if l1_index > first else 0
 
     def runs_of_ranges(self, ranges: Sequence[Range]) -> list[Run]:
         """Describe several guest ranges, one behind the other; none is empty.
@@ -328,13 +347,6 @@ class Tables:
                     place += offset - run.offset
                 yield Run(offset, stop - offset, kind, place)
                 offset = stop
-
-    def _unnamed(self, l1_index: int, end: int) -> int:
-        """Return how far nothing is allocated from an L1 entry on, at most up to ``end``."""
-        last = self.geometry.l1_entries(end)
-        named = self._l1[l1_index:last] != 0
-        count = int(named.argmax()) if named.any() else len(named)
-        return min((l1_index + count) * self.geometry.l2_span, end) if count else 0
 
     def _load(self, l1_index: int, offset: int) -> L2Table:
         data = bytearray(self.geometry.cluster_size)

@@ -88,10 +88,19 @@ class Zeroer:
 
     def _each_table(self, low: int, high: int, change: _Change, may_unmap: bool) -> None:
         span = self._geometry.l2_span
-        while low < high:
+        while (low := self._over_nothing(low, high)) < high:
             stop = min(high, align_down(low, span) + span)
             low = change(low, stop, may_unmap)
             self._write_back.relieve()
+
+    def _over_nothing(self, low: int, high: int) -> int:
+        """Step over what has no table and reads as zeroes: there is nothing to change."""
+        image = self._image
+        if self._geometry.data_file or image.shows_below(low):
+            return low
+        with image.lock:
+            l1_index, _ = image.tables.position(low)
+            return max(image.tables.unnamed(l1_index, high), low)
 
     def _end_of_below(self, low: int, high: int) -> int:
         """Return up to where something may show below, in whole clusters of a range."""

@@ -11,6 +11,7 @@ from mirrorgui.block.file import FileNode
 from mirrorgui.block.node import ExtentKind
 from mirrorgui.block.qcow2.header import read_header
 from mirrorgui.block.qcow2.node import Qcow2Node
+from mirrorgui.block.qcow2.tables import L2Table, Tables
 from mirrorgui.errors import BlockIOError, ImageRefused
 from mirrorgui.units import GiB, KiB, MiB
 from tests.block.conftest import stamped
@@ -180,6 +181,33 @@ def test_zeroes_over_nothing_change_nothing(tmp_path: Path) -> None:
     node.discard(0, 100 * GiB)
     node.close()
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["write_zeroes", "discard"])
+def test_ranges_without_a_table_are_stepped_over(
+    tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.qcow2"
+    make(path, 8 * GiB, "cluster_size=512")
+    data = stamped(0, 4 * KiB)
+    places = (0, 5 * GiB, 8 * GiB - len(data))
+    node = open_chain(path, read_only=False)
+    for offset in places:
+        node.write(offset, data)
+    looked: list[int] = []
+    find = Tables.find
+
+    def counted(tables: Tables, l1_index: int) -> L2Table | None:
+        looked.append(l1_index)
+        return find(tables, l1_index)
+
+    monkeypatch.setattr(Tables, "find", counted)
+    getattr(node, change)(0, node.size)
+    assert len(looked) < 20, "of 262144 tables"
+    for offset in places:
+        assert read(node, offset, len(data)) == bytes(len(data))
+    node.close()
+    check(path)
 
 
 def test_zeroes_hide_a_backing_file_that_is_not_open_yet(tmp_path: Path) -> None:
