@@ -7,7 +7,7 @@ from any thread at once, have no seek position, and do all or raise ``BlockIOErr
 import enum
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -275,19 +275,24 @@ class BlockNode(ABC):
         """Make requests that hang return soon with ``RequestCancelled``, where that is possible."""
 
 
-def chain_extents(node: BlockNode, offset: int, length: int) -> Iterator[Extent]:
-    """Yield what a guest reads in a range, the whole backing chain seen: runs of DATA or ZERO.
+def chain_extents(node: BlockNode, offset: int, length: int) -> list[Extent]:
+    """Return what a guest reads in a range, the whole backing chain seen: runs of DATA or ZERO.
 
     Raises:
         BlockIOError: from any node of the chain.
     """
-    for run in node.extents(offset, length):
+    runs = node.extents(offset, length)
+    if all(run.kind is not ExtentKind.UNALLOCATED for run in runs):
+        return runs
+    found: list[Extent] = []
+    for run in runs:
         if run.kind is not ExtentKind.UNALLOCATED:
-            yield run
+            found.append(run)
         elif node.backing is None or run.offset >= node.backing.size:
-            yield Extent(run.offset, run.length, ExtentKind.ZERO)
+            found.append(Extent(run.offset, run.length, ExtentKind.ZERO))
         else:
             below = min(run.end, node.backing.size) - run.offset
-            yield from chain_extents(node.backing, run.offset, below)
+            found += chain_extents(node.backing, run.offset, below)
             if below < run.length:  # an overlay longer than its backing reads zeroes there
-                yield Extent(run.offset + below, run.length - below, ExtentKind.ZERO)
+                found.append(Extent(run.offset + below, run.length - below, ExtentKind.ZERO))
+    return found

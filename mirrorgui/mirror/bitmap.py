@@ -15,6 +15,7 @@ from bitarray import bitarray
 from numpy.typing import NDArray
 
 from mirrorgui.block.node import Range
+from mirrorgui.units import align_down, align_up
 
 _WORD_BITS = 64
 
@@ -138,6 +139,18 @@ class DirtyBitmap:
         with self._lock:
             return self._assign(first, last, 0)
 
+    def clear_ranges(self, ranges: Sequence[Range]) -> None:
+        """Clear every chunk that lies wholly in one of many ranges."""
+        inward = []
+        for offset, length in ranges:
+            start, end = align_up(offset, self.granularity), offset + length
+            if end < self.size:
+                end = align_down(end, self.granularity)
+            if end > start:
+                inward.append((start, end - start))
+        with self._lock:
+            self._assign_ranges(inward, 0)
+
     def _assign(self, first: int, end: int, bit: int) -> int:
         """Set the bits [first, end) to one value; return the bytes whose bit changed."""
         bits = self._bits
@@ -221,6 +234,18 @@ class DirtyBitmap:
         end = min((offset + length - 1) // self.granularity + 1, self.chunks)
         with self._lock:
             return self._bits.find(1, offset // self.granularity, end) >= 0
+
+    def touched(self, ranges: Sequence[Range]) -> list[Range]:
+        """Return those of many ranges, none of them empty, that touch any dirty chunk."""
+        if not self._count:
+            return []
+        granularity, find = self.granularity, self._bits.find
+        with self._lock:
+            return [
+                (offset, length)
+                for offset, length in ranges
+                if find(1, offset // granularity, (offset + length - 1) // granularity + 1) >= 0
+            ]
 
     def runs(self, offset: int, length: int) -> list[tuple[int, bool]]:
         """Return the range as adjacent runs of (length in bytes, dirty), covering it exactly."""

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mirrorgui.block.node import BlockNode, ExtentKind, Mapped, Range, chain_extents
+from mirrorgui.block.node import BlockNode, Extent, ExtentKind, Mapped, Range, chain_extents
 from mirrorgui.errors import BlockIOError, RequestCancelled
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.units import KiB, MiB
@@ -148,34 +148,29 @@ class Copier:
         if length < MAP_FROM:
             (copied,) = self._copy_pieces([(offset, length)])
             return Moved(copied, length - copied)
-        data: list[Range] = []
-        zeroes: list[Range] = []
-        for run in chain_extents(self._source, offset, length):
-            parts = zeroes if run.kind is ExtentKind.ZERO else data
-            if parts and sum(parts[-1]) == run.offset:  # one kind, whatever layers it comes from
-                parts[-1] = parts[-1][0], parts[-1][1] + run.length
-            else:
-                parts.append((run.offset, run.length))
+        data, zeroes = _parted(chain_extents(self._source, offset, length))
         self._zero_all(zeroes)
         copied = sum(length for _, length in data)
-        left = [part for start, length in data for part in self._not_shared(start, start + length)]
-        for group in self._groups(_in_pieces(left)):
+        if self._tries > 0:
+            data = [part for start, length in data for part in self._not_shared(start, length)]
+        for group in self._groups(_in_pieces(data)):
             copied -= sum(length for _, length in group) - sum(self._copy_pieces(group))
         return Moved(copied, length - copied)
 
-    def _not_shared(self, start: int, end: int) -> list[_Part]:
+    def _not_shared(self, start: int, length: int) -> list[Range]:
         """Let the target share a range of data where it can; return what is to be copied."""
         if self._tries <= 0:
-            return [(start, end)]
-        left: list[_Part] = []
-        for run in self._source.map(start, end - start):
+            return [(start, length)]
+        left: list[Range] = []
+        end = start + length
+        for run in self._source.map(start, length):
             if not self._share(run):
                 break
             if start < run.offset:
-                left.append((start, run.offset))
+                left.append((start, run.offset - start))
             start = run.offset + run.length
         if start < end:
-            left.append((start, end))
+            left.append((start, end - start))
         return left
 
     def _share(self, run: Mapped) -> bool:
@@ -276,7 +271,7 @@ class Copier:
 
     def _zero_all(self, ranges: list[Range]) -> None:
         """Make ranges of the target read as zeroes; nothing between them is kept."""
-        ranges = [each for each in ranges if self.target_data.touches(*each)]
+        ranges = self.target_data.touched(ranges)
         if len(ranges) < MANY_ZEROES or not self._target.limits.gathers:
             for each in ranges:
                 self._zero(*each)
@@ -287,8 +282,7 @@ class Copier:
         spans = ranges if ExtentKind.DATA in kinds else [(start, end - start)]
         for offset, length in spans:
             self._target.write_zeroes(offset, length, may_unmap=self._unmap)
-        for offset, length in ranges:
-            self.target_data.clear(offset, length)
+        self.target_data.clear_ranges(ranges)
 
     def _zero(self, offset: int, length: int) -> None:
         """Make a range of the target read as zeroes, unless it is known to do so already."""
@@ -297,8 +291,27 @@ class Copier:
             self.target_data.clear(offset, length)
 
 
-def _in_pieces(parts: Iterable[_Part]) -> Iterator[Range]:
-    """Yield parts of the images in ranges that fit into the buffer."""
-    for start, end in parts:
-        for offset in range(start, end, PIECE):
-            yield offset, min(PIECE, end - offset)
+def _parted(runs: Iterable[Extent]) -> tuple[list[Range], list[Range]]:
+    """Return the runs of data and those of zeroes, neighbours of one kind as one."""
+    data: list[Range] = []
+    zeroes: list[Range] = []
+    last = None
+    for offset, length, kind in runs:
+        parts = zeroes if kind is ExtentKind.ZERO else data
+        if kind is last:  # whatever layers of a chain they come from
+            start, before = parts[-1]
+            parts[-1] = start, before + length
+        else:
+            parts.append((offset, length))
+            last = kind
+    return data, zeroes
+
+
+def _in_pieces(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield ranges of the images in such that fit into the buffer."""
+    for start, length in ranges:
+        if length <= PIECE:
+            yield start, length
+            continue
+        for offset in range(start, start + length, PIECE):
+            yield offset, min(PIECE, start + length - offset)

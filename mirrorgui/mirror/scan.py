@@ -91,7 +91,7 @@ class Scan:
     def _source_runs(self, offset: int, length: int) -> list[Extent]:
         """Return DATA for what to copy and ZERO for what must be zero on the target."""
         if not self.top:
-            return list(chain_extents(self.source, offset, length))
+            return chain_extents(self.source, offset, length)
         return [
             # Zeroes of the top layer hide data of the layers below: they are copied.
             run

@@ -1,7 +1,9 @@
 """DirtyBitmap: rounding, the tail, threads. tests/stateful plays it against a set of numbers."""
 
+import random
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,6 +22,33 @@ def test_marking_rounds_outward_and_clearing_inward() -> None:
     assert bitmap.clear(0, CHUNK - 1) == 0
     assert bitmap.clear(0, CHUNK) == CHUNK
     assert bitmap.is_clean
+
+
+def ranges_in(size: int, rng: random.Random) -> list[tuple[int, int]]:
+    """Return a few ranges in order, without overlaps, of any length."""
+    cuts = sorted(rng.sample(range(size + 1), 8))
+    return [(low, high - low) for low, high in pairwise(cuts)][:: rng.choice((1, 2))]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_many_ranges_at_once_are_as_one_after_the_other(seed: int) -> None:
+    rng = random.Random(seed)
+    size = rng.randrange(CHUNK // 2, 20 * CHUNK)
+    many, single = DirtyBitmap(size, CHUNK), DirtyBitmap(size, CHUNK)
+    for _ in range(6):
+        ranges = ranges_in(size, rng)
+        assert many.touched(ranges) == [each for each in ranges if single.touches(*each)]
+        if rng.random() < 0.5:
+            many.mark_ranges(ranges)
+            for offset, length in ranges:
+                single.mark(offset, length)
+        else:
+            many.clear_ranges(ranges)
+            for offset, length in ranges:
+                single.clear(offset, length)
+        assert many.runs(0, size) == single.runs(0, size)
+        assert many.dirty_bytes == single.dirty_bytes
+        assert many.is_clean is single.is_clean
 
 
 @pytest.mark.parametrize("length", [0, -1])

@@ -7,7 +7,7 @@ from mirrorgui.block.memory import MemoryNode
 from mirrorgui.errors import BlockIOError
 from mirrorgui.mirror import scan as scan_module
 from mirrorgui.mirror.bitmap import DirtyBitmap
-from mirrorgui.mirror.scan import MIN_STEP, Scan
+from mirrorgui.mirror.scan import MIN_STEP, Scan, overlaps
 from mirrorgui.units import KiB, MiB
 from tests.mirror.harness import CHUNK, Side, content, islands, pattern
 
@@ -159,3 +159,21 @@ def test_long_zeroes_are_made_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     scan, _, target = scanned(MemoryNode(SIZE), MemoryNode(pattern(SIZE, 9)))
     scan.turn()
     assert {each.length for each in target.probe.of("zero")} == {256 * KiB}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        ([], [(0, 9)], []),
+        ([(0, 9)], [], []),
+        ([(2, 3), (8, 2)], [(0, 20)], [(2, 3), (8, 2)]),
+        ([(0, 20)], [(2, 3), (8, 2)], [(2, 3), (8, 2)]),
+        ([(0, 4), (6, 4)], [(3, 4), (9, 9)], [(3, 1), (6, 1), (9, 1)]),
+        ([(0, 4)], [(4, 4)], []),
+        ([(4, 4), (20, 1)], [(0, 4), (8, 4), (12, 9)], [(20, 1)]),
+    ],
+)
+def test_what_two_lists_of_ranges_have_in_common(
+    one: list[tuple[int, int]], other: list[tuple[int, int]], common: list[tuple[int, int]]
+) -> None:
+    assert overlaps(one, other) == common

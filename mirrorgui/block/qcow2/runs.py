@@ -19,6 +19,9 @@ _U = np.uint64
 # Plain numbers: members of an enumeration take longer.
 _UNALLOCATED, _ZERO, _ZERO_HOST = int(Kind.UNALLOCATED), int(Kind.ZERO), int(Kind.ZERO_HOST)
 _DATA, _COMPRESSED = int(Kind.DATA), int(Kind.COMPRESSED)
+_FEW = 32
+"""So many entries are looked at one by one: what a megabyte has. Arrays take longer for them."""
+
 _PLACED = np.array([kind in (Kind.UNALLOCATED_HOST, Kind.ZERO_HOST, Kind.DATA) for kind in Kind])
 
 
@@ -52,12 +55,38 @@ def runs_of(
     """
     if bitmaps is None and len(entries) == 1:
         return [run_in_cluster(geometry, int(entries[0]), start, offset, end)]
-    if bitmaps is None and not entries.any():
-        return [Run(offset, end - offset, _UNALLOCATED, 0)]
-    if bitmaps is None and _is_one_piece(entries, geometry.cluster_size):
+    if bitmaps is None and len(entries) <= _FEW:
+        return _few(geometry, entries.tolist(), start, offset, end)
+    if bitmaps is None and _is_one_piece(geometry, entries):
         place = (int(entries[0]) & OFFSET_MASK) + offset - start
         return [Run(offset, end - offset, Kind.DATA, place)]
     return _general(geometry, entries, bitmaps, start, offset, end)
+
+
+def _few(geometry: Geometry, entries: list[int], start: int, offset: int, end: int) -> list[Run]:
+    """Describe a few clusters one by one."""
+    size, first = geometry.cluster_size, entries[0]
+    if _begins_in_place(geometry, first):
+        if entries == list(range(first, first + size * len(entries), size)):
+            return [Run(offset, end - offset, _DATA, (first & OFFSET_MASK) + offset - start)]
+    elif not any(entries):
+        return [Run(offset, end - offset, _UNALLOCATED, 0)]
+    found: list[Run] = []
+    for entry in entries:
+        low, start = max(start, offset), start + size
+        run = run_in_cluster(geometry, entry, start - size, low, min(start, end))
+        if found and _continues(found[-1], run):
+            last = found[-1]
+            found[-1] = Run(last.offset, last.length + run.length, last.kind, last.place)
+        else:
+            found.append(run)
+    return found
+
+
+def _continues(last: Run, run: Run) -> bool:
+    if run.kind != last.kind or run.kind == _COMPRESSED:
+        return False
+    return run.kind in (_UNALLOCATED, _ZERO) or run.place == last.place + last.length
 
 
 def run_in_cluster(geometry: Geometry, entry: int, start: int, offset: int, end: int) -> Run:
@@ -72,12 +101,17 @@ def run_in_cluster(geometry: Geometry, entry: int, start: int, offset: int, end:
     return Run(offset, end - offset, kind, place + offset - start)
 
 
-def _is_one_piece(entries: Words, cluster_size: int) -> bool:
+def _begins_in_place(geometry: Geometry, entry: int) -> bool:
+    """Say whether an entry is that of plain data which nothing else uses."""
+    return entry & ~OFFSET_MASK == COPIED and bool(entry & OFFSET_MASK or geometry.data_file)
+
+
+def _is_one_piece(geometry: Geometry, entries: Words) -> bool:
     """Say whether all clusters are data, each behind the one before it."""
     first = int(entries[0])
-    if first & ~OFFSET_MASK != COPIED:
+    if not _begins_in_place(geometry, first):
         return False
-    steps = np.arange(len(entries), dtype=np.uint64) * _U(cluster_size)
+    steps = np.arange(len(entries), dtype=np.uint64) * _U(geometry.cluster_size)
     return bool((entries == steps + _U(first)).all())
 
 

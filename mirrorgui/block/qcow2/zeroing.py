@@ -198,6 +198,9 @@ class Zeroer:
             plain: leave nothing behind that says zero where nothing shows below.
         """
         entries = table.entries[first:last]
+        if table.bitmaps is None and not entries.any():
+            says = self._geometry.version >= 3 and below
+            return np.full(len(entries), ZERO if says else 0, np.uint64), None
         placed = (entries & _U(OFFSET_MASK)) != 0
         packed = (entries & _U(COMPRESSED)) != 0
         kept = placed & ~packed & ((entries & _U(COPIED)) != 0)

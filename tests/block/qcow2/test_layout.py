@@ -7,6 +7,7 @@ from mirrorgui.block.qcow2.layout import (
     ALL_ZERO,
     COMPRESSED,
     COPIED,
+    ZERO,
     Geometry,
     Kind,
     classify,
@@ -16,7 +17,7 @@ from mirrorgui.block.qcow2.layout import (
     words_to,
 )
 from mirrorgui.block.qcow2.places import Mode, Segment, segments_of
-from mirrorgui.block.qcow2.runs import Run, broken_entries, runs_of
+from mirrorgui.block.qcow2.runs import Run, _general, broken_entries, runs_of
 from mirrorgui.block.qcow2.tables import L2Table
 from mirrorgui.units import KiB
 
@@ -156,3 +157,43 @@ def test_subclusters_that_a_write_does_not_touch_do_not_matter() -> None:
     outside = segments_of(geometry, table, 0, 8 * 2 * KiB - 1, 16 * 2 * KiB)
     assert [each.mode for each in outside] == [Mode.REUSE]
     assert subcluster_mask(8, 16) == 0xFF00
+
+
+@given(
+    st.lists(
+        st.sampled_from([0, ZERO, COPIED, COPIED | ZERO])
+        | st.builds(
+            lambda place, flags: place * K64 | flags,
+            st.integers(1, 4),
+            st.sampled_from([0, COPIED, COPIED | ZERO, COMPRESSED]),
+        ),
+        min_size=2,
+        max_size=12,
+    ),
+    st.integers(0, K64 - 1),
+    st.integers(0, K64 - 1),
+)
+def test_few_entries_are_told_as_many_are(entries: list[int], head: int, tail: int) -> None:
+    geometry, offset, end = Geometry(16), 5 * K64 + head, (5 + len(entries)) * K64 - tail
+    few = runs_of(geometry, words(*entries), None, 5 * K64, offset, end)
+    many = _general(geometry, words(*entries), None, 5 * K64, offset, end)
+
+    def told(runs: list[Run]) -> list[tuple[int, int, int, int]]:
+        placed = (Kind.DATA, Kind.ZERO_HOST, Kind.COMPRESSED)  # else a place means nothing
+        return [
+            (run.offset, run.length, run.kind, run.place if run.kind in placed else 0)
+            for run in runs
+        ]
+
+    assert told(few) == told(many)
+
+
+def test_the_header_is_nobodys_data() -> None:
+    entries = [COPIED, COPIED | K64, COPIED | 2 * K64]
+    for more in (0, 40):
+        found = entries + [COPIED | (3 + turn) * K64 for turn in range(more)]
+        runs = runs_of(Geometry(16), words(*found), None, 0, 0, len(found) * K64)
+        assert [(run.offset, run.kind, run.place) for run in runs] == [
+            (0, Kind.UNALLOCATED, 0),
+            (K64, Kind.DATA, K64),
+        ]
