@@ -79,7 +79,7 @@ class Copier:
         self.target_data = target_data
         self._unmap = unmap
         self._tries = TRIES
-        self._gathers = source.limits.gathers or target.limits.gathers
+        self._gathers = gathers(source, target)
         # Anonymous memory is page-aligned and unlike bytearray not touched before it is used.
         self._buffer = memoryview(mmap.mmap(-1, PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         words: NDArray[np.uint64] = np.frombuffer(self._buffer, np.uint64)
@@ -127,7 +127,7 @@ class Copier:
             # is told all the same: whoever chose to stop or to report wants to know of it.
             done = [self._tried(*each) for each in ranges]
             if not any(isinstance(each, BlockIOError) for each in done):
-                done[0] = error
+                done[_place_of(error, ranges)] = error
             return done
         return [
             Moved(count, length - count) for (_, length), count in zip(ranges, copied, strict=True)
@@ -289,6 +289,25 @@ class Copier:
         if self.target_data.touches(offset, length):
             self._target.write_zeroes(offset, length, may_unmap=self._unmap)
             self.target_data.clear(offset, length)
+
+
+def gathers(source: BlockNode, target: BlockNode) -> bool:
+    """Say whether scattered ranges are copied together: one by one, each costs more Python.
+
+    Not where requests wait for a peer, as each would wait for all.
+    """
+    nodes = (source, target)
+    return any(node.limits.gathers for node in nodes) or not any(
+        node.limits.latency_bound for node in nodes
+    )
+
+
+def _place_of(error: BlockIOError, ranges: list[Range]) -> int:
+    """Return which of several ranges an error is of, the first one where it does not say."""
+    for place, (offset, length) in enumerate(ranges):
+        if offset <= error.offset < offset + length:
+            return place
+    return 0
 
 
 def _parted(runs: Iterable[Extent]) -> tuple[list[Range], list[Range]]:

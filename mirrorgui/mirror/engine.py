@@ -16,7 +16,7 @@ from mirrorgui.errors import BlockIOError
 from mirrorgui.mirror.bitmap import DirtyBitmap
 from mirrorgui.mirror.choice import REST_S, Choice
 from mirrorgui.mirror.clusters import clusters_of
-from mirrorgui.mirror.copy import Copier, Moved
+from mirrorgui.mirror.copy import Copier, Moved, gathers
 from mirrorgui.mirror.failures import Failures
 from mirrorgui.mirror.operation import Operation, Piece, Stall
 from mirrorgui.mirror.options import MAX_IN_FLIGHT, operation_cap
@@ -126,7 +126,7 @@ class CopyEngine:
         if source.limits.latency_bound or target.limits.latency_bound:
             self._batch = 1  # waiting together would only make each wait for all
         self._listener = listener
-        self._gathers = source.limits.gathers or target.limits.gathers
+        self._gathers = gathers(source, target)
         self._threads: CopyThreads[list[Piece]] = CopyThreads(
             thread_count(threads, source, target), lambda: self._worker(unmap), self._on_done
         )
