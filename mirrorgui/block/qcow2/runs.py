@@ -131,8 +131,9 @@ def _general(
     kinds, places = kinds[first:last], places[first:last]
     broken = kinds[1:] != kinds[:-1]
     broken |= _PLACED[kinds[1:]] & (places[1:] != places[:-1] + _U(unit))
-    # Two compressed clusters never have the same entry, the subclusters of one all have.
-    broken |= (kinds[1:] == _COMPRESSED) & (places[1:] != places[:-1])
+    # A compressed cluster is a run of its own, even where a damaged table has its entry twice.
+    borders = np.arange(first + 1, first + len(kinds)) % units == 0
+    broken |= (kinds[1:] == _COMPRESSED) & borders
     heads = [0, *(np.flatnonzero(broken) + 1).tolist()]
     base = start + first * unit
     runs = []
