@@ -378,12 +378,14 @@ def _drop_from_page_cache(node: FileNode, path: Path) -> None:
 
 def test_what_the_page_cache_has_is_read_without_waiting(image: Path) -> None:
     node = FileNode(image)
-    node.write(0, stamped(64 * KiB))
+    # Longer than what a disk reads ahead: it may have the first pages there in no time.
+    content = stamped(2 * MiB)
+    node.write(0, content)
     assert node.reads_wait
     assert not node.writes_wait
-    buffer = bytearray(64 * KiB)
+    buffer = bytearray(len(content))
     assert node.try_read_into(0, buffer)
-    assert buffer == stamped(64 * KiB)
+    assert buffer == content
     node.flush()
     _drop_from_page_cache(node, image)
     assert not node.try_read_into(0, buffer)
