@@ -110,22 +110,12 @@ class ScatteredWriter:
     def _carry_out(self, plan: _Plan, data: memoryview) -> None:
         """Write the data of a plan, then let the table name its places."""
         bits = self._image.geometry.cluster_bits
-        start, done = 0, False
-        try:
+        start = 0
+        with self._write_back.naming(plan, lambda: self._name(plan)):
             for each in plan.taken:
                 length = each.clusters << bits
                 self._image.store.write(each.host_offset, data[start : start + length])
                 start += length
-            done = True
-        finally:
-            with self._image.lock:
-                plan.table.pins -= 1
-                self._image.requests.release(plan.claim)
-                if done:
-                    self._name(plan)
-                    self._write_back.data_written()
-                else:
-                    self._allocator.give_back(plan.taken)
 
     def _name(self, plan: _Plan) -> None:
         """Let the table name the places that have been written."""

@@ -10,13 +10,33 @@ With lazy refcounts the first step is to set the dirty bit, and refcounts are wr
 """
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
+from mirrorgui.block.qcow2.allocator import Allocation
 from mirrorgui.block.qcow2.features import Incompatible
 from mirrorgui.block.qcow2.image import Image
 from mirrorgui.block.qcow2.tables import L2Table
 from mirrorgui.errors import BlockIOError
 
 _Writes = list[tuple[int, bytes]]
+
+
+class Plan(Protocol):
+    """Clusters that get their data now."""
+
+    @property
+    def table(self) -> L2Table:
+        """Which will name them; it is pinned."""
+
+    @property
+    def taken(self) -> list[Allocation]:
+        """What the allocator has handed out for them."""
+
+    @property
+    def claim(self) -> tuple[int, int]:
+        """To be released."""
 
 
 class WriteBack:
@@ -41,9 +61,29 @@ class WriteBack:
         self._unstable = True
         self._stable: list[tuple[int, int]] = []
 
-    def data_written(self) -> None:
-        """Note that a table in memory names, from now on, data that need not be stable yet."""
-        self._unstable = True
+    @contextmanager
+    def naming(self, plan: Plan, name: Callable[[], None]) -> Iterator[None]:
+        """Write the data of claimed clusters within the block; then their table names their places.
+
+        When it fails the places are given back, and nothing names them.
+
+        Args:
+            plan: the clusters; their claim is released and their table no longer pinned afterwards.
+            name: changes the table; called under the image's lock.
+        """
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            with self._image.lock:
+                plan.table.pins -= 1
+                self._image.requests.release(plan.claim)
+                if done:
+                    name()
+                    self._unstable = True  # what is named need not be stable yet
+                else:
+                    self._allocator.give_back(plan.taken)
 
     def flush(self) -> None:
         """Return only when every finished request is stable.

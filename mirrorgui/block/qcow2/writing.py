@@ -246,20 +246,9 @@ class Writer:
 
     def _carry_out(self, plan: _Plan, data: memoryview) -> None:
         """Write the data of a plan, then let the table name its places."""
-        done = False
-        try:
+        with self._write_back.naming(plan, lambda: self._name(plan)):
             for guest, part in self._parts(plan, data[: plan.end - plan.offset]):
                 self._write_part(plan, guest, part)
-            done = True
-        finally:
-            with self._image.lock:
-                plan.table.pins -= 1
-                self._image.requests.release(plan.claim)
-                if done:
-                    self._name(plan)
-                    self._write_back.data_written()
-                else:
-                    self._allocator.give_back(plan.taken)
 
     def _parts(self, plan: _Plan, data: memoryview) -> list[tuple[int, memoryview]]:
         """Return what to write as (guest offset, bytes), with what stands around the data."""
